@@ -1,0 +1,43 @@
+"""Random numbers that are a function of a key: same on CPU and GPU, alone or in a sweep.
+
+A key is an int64 tensor such as (seed, step, layer). Draw number i of a key is SplitMix64 (Steele,
+Lea & Flood 2014) started at the mixed key and read at position i, so no generator has to be carried
+along and no draw depends on what else is drawn. Not for cryptography.
+"""
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # as signed 64-bit numbers: torch multiplies modulo 2^64
+_C1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_C2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def _shift(x: Tensor, k: int) -> Tensor:
+    return (x >> k) & (
+        (1 << (64 - k)) - 1
+    )  # torch shifts int64 arithmetically; this one is logical
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _C1
+    x = (x ^ _shift(x, 27)) * _C2
+    return x ^ _shift(x, 31)
+
+
+def bits(key: Tensor, n: int) -> Tensor:
+    """n random 64-bit numbers (int64, all values equally likely) of a key.  [k] -> [n]"""
+    state = torch.zeros((), dtype=torch.int64, device=key.device)
+    for part in key.unbind():
+        state = _mix(state + _GOLDEN + part)
+    return _mix(state + _GOLDEN * torch.arange(1, n + 1, device=key.device))
+
+
+def uniform(key: Tensor, shape: torch.Size) -> Tensor:
+    """Uniform float32 numbers in [0, 1), multiples of 2⁻²⁴, of a key.  [k] -> shape"""
+    return (_shift(bits(key, shape.numel()), 40) * 2.0**-24).view(shape)
+
+
+def permutation(key: Tensor, n: int) -> Tensor:
+    """A random order of 0 ... n − 1 of a key.  [k] -> [n]"""
+    return bits(key, n).argsort()

@@ -1,0 +1,66 @@
+"""Small models: a multilayer perceptron, a convolutional and a recurrent network."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nettrain.regularization import Dropout
+
+
+def mlp(
+    sizes: Sequence[int], *, activation: Callable = nn.ReLU, norm=None, keep=1.0
+) -> nn.Sequential:
+    """Layers of the given sizes, [n, ...] -> [n, sizes[-1]]; the input is flattened.
+
+    activation  a module class, after each hidden layer
+    norm        a module class that takes the layer's size, before each activation
+    keep        keep rate of a dropout after each activation; 1 is none
+
+    Raises ValueError for fewer than two sizes.
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"sizes={list(sizes)} needs an input and an output size at least")
+    layers = [nn.Flatten()]
+    for n_in, n_out in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers += [nn.Linear(n_in, n_out, bias=norm is None)]  # a norm layer has its own shift
+        layers += [norm(n_out)] if norm else []
+        layers += [activation()]
+        layers += [Dropout(keep)] if keep < 1 else []
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+def cnn(channels: Sequence[int] = (8, 16), *, side: int = 14, classes: int = 10) -> nn.Sequential:
+    """3x3 convolutions, each with ReLU and 2x2 max-pooling, then one linear layer.
+
+    [n, 1, side, side] -> [n, classes]. Raises ValueError if pooling leaves no pixel.
+    """
+    rest = side // 2 ** len(channels)
+    if rest < 1:
+        raise ValueError(f"side={side} is too small for {len(channels)} poolings")
+    layers = []
+    for c_in, c_out in zip((1, *channels), channels, strict=False):
+        layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * rest**2, classes))
+
+
+class RNN(nn.Module):
+    """A vanilla recurrent network that reads a sequence and answers once, at its end.
+
+        h_t = tanh(U h_{t−1} + W x_t + b),  h_0 = 0,  y = V h_T + c
+
+    [n, T, n_in] -> [n, n_out]. Written as a loop, so that it can be one run of a sweep.
+    """
+
+    def __init__(self, n_in: int, n_hidden: int, n_out: int):
+        super().__init__()
+        self.input = nn.Linear(n_in, n_hidden)
+        self.recurrent = nn.Linear(n_hidden, n_hidden, bias=False)
+        self.output = nn.Linear(n_hidden, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.input(x)
+        h = torch.zeros_like(z[:, 0])
+        for t in range(z.shape[1]):
+            h = torch.tanh(self.recurrent(h) + z[:, t])
+        return self.output(h)

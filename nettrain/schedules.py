@@ -1,0 +1,60 @@
+"""Schedules of the learning rate: closures t -> lr.
+
+t counts the steps already taken: the first step of a run uses schedule(0). `lr` may be a number or a
+tensor (one rate per run of a sweep); what comes back has its shape.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+Schedule = Callable[[int], float]
+
+
+def constant(lr) -> Schedule:
+    """ηₜ = η₀."""
+    return lambda t: lr
+
+
+def inverse_time(lr, beta) -> Schedule:
+    """ηₜ = η₀ / (1 + β t).  Eq. 1.5; the `decay` of Keras 2."""
+    return lambda t: lr / (1 + beta * t)
+
+
+def exponential(lr, beta=0.96) -> Schedule:
+    """ηₜ = η₀ βᵗ.  Eq. 1.6. β near 1; 0.96 is meant per epoch, so pass 0.96 ** (1 / steps per epoch)."""
+    return lambda t: lr * beta**t
+
+
+def natural_exponential(lr, beta) -> Schedule:
+    """ηₜ = η₀ e^(−β t).  Eq. 1.7. It equals `exponential(lr, e^(−β))`; β is near 0, not 0.96."""
+    return lambda t: lr * math.e ** (-beta * t)
+
+
+def inverse_sqrt(lr) -> Schedule:
+    """ηₜ = η₀ / √(t + 1).  The seed's η₀/√t with t counted from 1."""
+    return lambda t: lr / math.sqrt(t + 1)
+
+
+def step(lr, milestones: Sequence[int], factor=0.1) -> Schedule:
+    """ηₜ = η₀ · factorᵏ, where k milestones have been reached (milestone ≤ t).
+
+    The slides' recipe is milestones at 1/2, 3/4 and 7/8 of the run, factor 1/10.
+    Raises ValueError unless the milestones increase.
+    """
+    if list(milestones) != sorted(set(milestones)):
+        raise ValueError(f"milestones={list(milestones)} must increase")
+    return lambda t: lr * factor ** sum(t >= m for m in milestones)
+
+
+def cosine(lr, total: int, lowest=0.0) -> Schedule:
+    """ηₜ = η_low + ½ (η₀ − η_low) (1 + cos(π t / T)), constant after T steps.  Loshchilov & Hutter 2017."""
+    if total <= 0:
+        raise ValueError(f"total={total} must be a positive number of steps")
+    return lambda t: lowest + (lr - lowest) * (1 + math.cos(math.pi * min(t, total) / total)) / 2
+
+
+def warmup(schedule: Schedule, steps: int) -> Schedule:
+    """ηₜ = schedule(t) · min(1, (t + 1) / steps): a linear start in front of another schedule."""
+    if steps <= 0:
+        raise ValueError(f"steps={steps} must be a positive number of steps")
+    return lambda t: schedule(t) * min(1.0, (t + 1) / steps)
