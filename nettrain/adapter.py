@@ -1,8 +1,14 @@
 """A rule of `optimizers` as a torch.optim.Optimizer."""
 
+from collections import defaultdict
+from functools import cached_property
+
 import torch
 
 from nettrain.optimizers import Rule, check_hyper, hyperparameters, state_names
+
+TORCH_KEYS = {"params", "param_names", "initial_lr"}  # what a group may hold besides numbers
+SMALL = 1 << 14  # numbers; smaller tensors are stepped as one vector, since a call costs more
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -13,30 +19,48 @@ class Optimizer(torch.optim.Optimizer):
     params   tensors, (name, tensor) pairs or param groups; a group may set its own hyperparameters
     hyper    the rule's hyperparameters by name; the rule's defaults for the rest
     compile  run the rule, as written, through torch.compile over all parameters at once: the same
-             equation as one fused kernel a tensor. The first step takes seconds; needs a C compiler
+             equation as one fused kernel a tensor. The first step takes seconds; needs a C++
+             compiler
 
-    Raises TypeError for a hyperparameter that the rule does not have and for parameters that are not
-    real floating point, ValueError for a value out of range, RuntimeError for a sparse gradient. A
-    parameter whose gradient is None is left alone. A NaN gradient is used as it is: the parameter
-    and its state become NaN, as in torch.
+    Raises TypeError for a hyperparameter that the rule does not have and for parameters that are
+    not real floating point, ValueError for a value out of range and for a parameter given twice,
+    RuntimeError for a sparse gradient, before anything is changed. A parameter whose gradient is
+    None is left alone. A NaN gradient is used as it is: the parameter and its state become NaN, as
+    in torch.
     """
 
     def __init__(self, params, rule: Rule, *, compile: bool = False, **hyper):
         check_hyper(rule, hyper)
-        self.rule, self._names = rule, state_names(rule)
-        super().__init__(params, {**hyperparameters(rule), **hyper})
-        self._update = torch.compile(self._update_all, dynamic=False) if compile else None
+        self.rule, self._compile = rule, compile
+        self._state, self._hyper = state_names(rule), list(hyperparameters(rule))
+        super().__init__(params, hyperparameters(rule) | hyper | {"rule": rule.__name__})
+
+    def __getstate__(self) -> dict:
+        """What pickle and deepcopy keep: torch's own forgets what it does not know."""
+        own = {name: self.__dict__[name] for name in ("rule", "_compile", "_state", "_hyper")}
+        return super().__getstate__() | own
 
     def add_param_group(self, param_group):
-        known = hyperparameters(self.rule)
-        torch_keys = {"params", "param_names", "initial_lr"}  # torch puts these there, not the user
-        check_hyper(self.rule, {k: v for k, v in param_group.items() if k not in torch_keys})
+        """As torch's; the group's own hyperparameters are checked like those of the constructor."""
+        if isinstance(param_group, dict):  # else torch says what is wrong
+            hyper = {k: v for k, v in param_group.items() if k not in TORCH_KEYS}
+            check_hyper(self.rule, hyper)
         super().add_param_group(param_group)
-        for p in self.param_groups[-1]["params"]:
-            if not p.is_floating_point():
-                self.param_groups.pop()
-                raise TypeError(f"{self.rule.__name__} needs real floating point, not {p.dtype}")
-        assert known.keys() <= self.param_groups[-1].keys()
+        params = self.param_groups[-1]["params"]
+        wrong = [p.dtype for p in params if not p.is_floating_point()]
+        if wrong or len(set(params)) < len(params):
+            self.param_groups.pop()
+            if wrong:
+                raise TypeError(f"{self.rule.__name__} needs real floating point, not {wrong[0]}")
+            raise ValueError("a parameter group holds the same parameter twice")
+
+    def load_state_dict(self, state_dict):
+        """As torch's. Raises ValueError for the state of another rule."""
+        for group in state_dict["param_groups"]:
+            if group.get("rule") != self.rule.__name__:
+                theirs = group.get("rule", "another optimizer")
+                raise ValueError(f"this is the state of {theirs}, not of {self.rule.__name__}")
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -45,44 +69,61 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            hyper = {name: group[name] for name in hyperparameters(self.rule)}
-            params = [p for p in group["params"] if p.grad is not None]
-            if self._update is None:
-                for p in params:
-                    state = self._advance(p)
-                    theta, *new = self.rule(p, p.grad, *self._memory(state), t=state["t"], **hyper)
-                    p.copy_(theta)
-                    state.update(zip(self._names, new, strict=True))
-            elif params:
-                self._step_compiled(params, hyper)
+        ready = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        if any(p.grad.layout != torch.strided for params in ready for p in params):
+            raise RuntimeError(f"{self.rule.__name__} needs a dense gradient, not a sparse one")
+        for group, params in zip(self.param_groups, ready, strict=True):
+            hyper = {name: group[name] for name in self._hyper}
+            for t, some in self._together(params):
+                (self._step_compiled if self._compile else self._step)(some, t, hyper)
         return loss
 
-    def _advance(self, p) -> dict:
-        """The parameter's state with t counted up; zeros at its first step."""
-        state = self.state[p]
-        if not state:
-            if p.grad.is_sparse:
-                raise RuntimeError(f"{self.rule.__name__} needs a dense gradient, not a sparse one")
-            state["t"] = 0
-            state.update((name, torch.zeros_like(p)) for name in self._names)
-        state["t"] += 1
-        return state
+    def _together(self, params):
+        """(t, the parameters to step at once), as t, dtype and device allow; large ones alone."""
+        parts = defaultdict(list)
+        for p in params:
+            memory = self.state[p]
+            if not memory:
+                memory.update({name: torch.zeros_like(p) for name in self._state}, t=0)
+            key = (p.dtype, p.device, p.numel() > SMALL and id(p)) if not self._compile else ()
+            parts[memory["t"] + 1, *key].append(p)
+        return [(t, some) for (t, *_), some in parts.items()]
 
-    def _memory(self, state) -> list:
-        return [state[name] for name in self._names]
+    def _step(self, params, t, hyper):
+        # the rule works coordinate by coordinate: one call on one vector does for many tensors
+        memory = [self.state[p] for p in params]
+        state = [_flat([m[name] for m in memory]) for name in self._state]
+        theta, *state = self.rule(
+            _flat(params), _flat([p.grad for p in params]), *state, t=t, **hyper
+        )
+        sizes = [p.numel() for p in params]
+        for p, m, x in zip(params, memory, theta.split(sizes), strict=True):
+            p.copy_(x.view_as(p))
+            m["t"] = t
+        for name, s in zip(self._state, state, strict=True):
+            for p, m, x in zip(params, memory, s.split(sizes), strict=True):
+                m[name] = x.view_as(p)
 
-    def _step_compiled(self, params, hyper):
-        states = [self._advance(p) for p in params]
+    def _step_compiled(self, params, t, hyper):
         # numbers enter as 0-d tensors: a new t or a scheduled rate must not compile anew
-        number = lambda x: torch.as_tensor(x, dtype=torch.float64, device=params[0].device)  # noqa: E731
-        ts = [number(s["t"]) for s in states]
-        hyper = {name: number(value) for name, value in hyper.items()}
-        memory = [self._memory(s) for s in states]
-        self._update(params, [p.grad for p in params], memory, ts, hyper)
+        like = {"dtype": torch.float64, "device": params[0].device}
+        numbers = {k: torch.as_tensor(v, **like) for k, v in (hyper | {"t": t}).items()}
+        state = [[self.state[p][name] for name in self._state] for p in params]
+        self._update(params, [p.grad for p in params], state, numbers)
+        for p in params:
+            self.state[p]["t"] = t
 
-    def _update_all(self, params, grads, memory, ts, hyper):
-        for p, g, state, t in zip(params, grads, memory, ts, strict=True):
-            new = self.rule(p, g, *state, t=t, **hyper)
-            for old, x in zip((p, *state), new, strict=True):
-                old.copy_(x)
+    @cached_property
+    def _update(self):
+        def update(params, grads, states, numbers):
+            for p, g, state in zip(params, grads, states, strict=True):
+                new = self.rule(p, g, *state, **numbers)
+                for old, x in zip((p, *state), new, strict=True):
+                    old.copy_(x)
+
+        return torch.compile(update, dynamic=False)
+
+
+def _flat(tensors) -> torch.Tensor:
+    flat = [x.flatten() for x in tensors]
+    return torch.cat(flat) if len(flat) > 1 else flat[0]

@@ -1,13 +1,28 @@
-"""Data sets with fixed splits, as tensors on the device. The defaults need no download."""
+"""Data sets with fixed splits, as tensors on the device.
 
+No download: mnist, digits, mnist1d, spirals, moons. Network or local copy: mnist(full=True),
+fashion_mnist, cifar10. Images are x [n, c, h, w] and signals [n, 1, length], float32; y is int64.
+"""
+
+import gzip
+import hashlib
+import io
 import os
+import tarfile
+import warnings
+import zlib
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter1d
+from sklearn.datasets import fetch_openml, get_data_home, load_digits, make_moons
 from torch import Tensor
+from torch.hub import download_url_to_file
 
 
 def device() -> torch.device:
@@ -59,13 +74,18 @@ class Data:
 
 
 def _data(name, x, y, cuts) -> Data:
-    """Cut x, y into three splits and scale x by mean and deviation of the training split."""
+    """Cut x, y into three splits; scale each channel by its mean and deviation in the first."""
     x, y = torch.as_tensor(x, dtype=torch.float32), torch.as_tensor(y, dtype=torch.int64)
-    mean, std = x[: cuts[0]].mean(), x[: cuts[0]].std()
-    x = (x - mean) / std
+    rest = [dim for dim in range(x.ndim) if dim != 1]
+    # in float64: the order of a sum depends on the machine, and is rounded away here
+    std, mean = torch.std_mean(x[: cuts[0]].double(), rest, keepdim=True)
+    x = (x - mean.float()) / std.float()
     starts, ends = (0, *cuts), (*cuts, len(y))
     splits = (Split(x[a:b], y[a:b]) for a, b in zip(starts, ends, strict=True))
     return Data(name, *splits).to(device())
+
+
+# ---- real data that come with the packages
 
 
 def mnist(*, side: int = 28, full: bool = False) -> Data:
@@ -78,11 +98,209 @@ def mnist(*, side: int = 28, full: bool = False) -> Data:
     if side not in (28, 14, 7):
         raise ValueError(f"side={side} is none of 28, 14, 7")
     if full:
-        images, labels = _openml("mnist_784", (70_000, 28, 28))
+        images, labels = _openml("MNIST", 554, (70_000, 28, 28), _SHIPPED)
         cuts = (50_000, 60_000)
     else:
         with np.load(files("nettrain") / "mnist10k.npz") as f:
             images, labels = f["images"], f["labels"]
         cuts = (7_000, 8_000)
     x = F.avg_pool2d(torch.as_tensor(images)[:, None].float(), 28 // side)
-    return _data(f"MNIST {side}x{side}", x, labels.astype(np.int64), cuts)
+    return _data(f"MNIST {side}x{side}", x, labels, cuts)
+
+
+def digits() -> Data:
+    """scikit-learn's small handwritten digits, x [n, 1, 8, 8], 1,200 / 297 / 300.
+
+    Shuffled first, so that all 13 writers stand in every split. Alpaydin & Kaynak 1998.
+    """
+    images, labels = load_digits().images, load_digits().target
+    order = np.random.RandomState(0).permutation(len(labels))
+    return _data("Digits 8x8", images[order, None], labels[order], (1_200, 1_497))
+
+
+# ---- generated data: 60 % / 20 % / 20 %, classes balanced
+
+
+def mnist1d(*, n: int = 5_000, seed: int = 0) -> Data:
+    """MNIST-1D: signals of length 40 that stand for the ten digits, x [n, 1, 40].
+
+    A template of 12 points is padded, stretched to 72, scaled and moved around the circle;
+    correlated noise fills the padding, white noise lies over all; then a shear, and 40 samples.
+    Greydanus & Kobak, arXiv:2011.14439: their templates and strengths, our random numbers.
+    """
+    _check_sample(n)
+    random = np.random.RandomState(seed)  # its stream is frozen, that of default_rng is not
+    y = np.arange(n) % 10
+
+    t = (_TEMPLATES - _TEMPLATES.mean(1, keepdims=True)) / _TEMPLATES.std(1, keepdims=True)
+    t = (t - t[:, :1]) / 6  # begins and ends at 0
+    padding = random.randint(36, 61, (n, 1))
+    at = np.linspace(0, 1, 72) * (11 + padding)  # place of each of the 72 points in 12 + padding
+    x = np.stack([np.interp(a, np.arange(13), [*t[k], 0]) for a, k in zip(at, y, strict=True)])
+
+    x *= 1 + 0.4 * (random.rand(n, 1) - 0.5)
+    moved = (np.arange(72) - random.randint(0, 48, (n, 1))) % 72
+    x, at = np.take_along_axis(x, moved, 1), np.take_along_axis(at, moved, 1)
+
+    x = np.where(at < 12, x, gaussian_filter1d(0.25 * random.randn(n, 72), 2))
+    x += 0.02 * random.randn(n, 72)
+    x -= 0.75 * (random.rand(n, 1) - 0.5) * np.linspace(-0.5, 0.5, 72)
+
+    samples = np.linspace(0, 71, 40)
+    x = np.stack([np.interp(samples, np.arange(72), row) for row in x])
+    return _data("MNIST-1D", x[:, None], y, _shares(n))
+
+
+# From github.com/greydanus/mnist1d, Apache 2.0.
+_TEMPLATES = np.array(
+    [
+        [5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5],
+        [5, 3, 3, 3.4, 3.8, 4.2, 4.6, 5, 5.4, 5.8, 5, 5],
+        [5, 6, 6.5, 6.5, 6, 5.25, 4.75, 4, 3.5, 3.5, 4, 5],
+        [5, 6, 6.5, 6.5, 6, 5, 5, 6, 6.5, 6.5, 6, 5],
+        [5, 4.4, 3.8, 3.2, 2.6, 2.6, 5, 5, 5, 5, 5, 5],
+        [5, 3, 3, 3, 3, 5, 6, 6.5, 6.5, 6, 4.5, 5],
+        [5, 4, 3.5, 3.25, 3, 3, 3, 3, 3.25, 3.5, 4, 5],
+        [5, 7, 7, 6.6, 6.2, 5.8, 5.4, 5, 4.6, 4.2, 5, 5],
+        [5, 4, 3.5, 3.5, 4, 5, 5, 4, 3.5, 3.5, 4, 5],
+        [5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5],
+    ]
+)
+
+
+def spirals(*, n: int = 1_000, noise: float = 0.03, seed: int = 0) -> Data:
+    """Two spirals of 1½ turns, one inside the other, x [n, 2].  After Lang & Witbrock 1988.
+
+    noise  deviation of each coordinate, where the spirals end at radius 1 and pass 1/3 apart
+    """
+    _check_sample(n, noise)
+    random = np.random.RandomState(seed)
+    y = np.arange(n) % 2
+    radius = np.sqrt(random.rand(n))  # √: about as many points on each piece of the same length
+    angle = 3 * np.pi * radius + np.pi * y
+    x = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    return _data("Spirals", x + noise * random.randn(n, 2), y, _shares(n))
+
+
+def moons(*, n: int = 1_000, noise: float = 0.2, seed: int = 0) -> Data:
+    """Two half circles that interlock, x [n, 2], from scikit-learn.
+
+    noise  deviation of each coordinate, where the half circles have radius 1
+    """
+    _check_sample(n, noise)
+    x, y = make_moons(n, noise=noise, random_state=seed)
+    return _data("Moons", x, y, _shares(n))
+
+
+def _shares(n: int) -> tuple[int, int]:
+    return n * 3 // 5, n * 4 // 5
+
+
+def _check_sample(n: int, noise: float = 0.0) -> None:
+    if n < 10:
+        raise ValueError(f"n={n} is too few for three splits; give at least 10")
+    if not noise >= 0:
+        raise ValueError(f"noise={noise} must not be negative")
+
+
+# ---- real data in full: from a local copy, else from the network
+
+
+def fashion_mnist() -> Data:
+    """Pictures of ten kinds of clothes, x [n, 1, 28, 28], 50,000 / 10,000 / 10,000.
+
+    From Debian's package dataset-fashion-mnist where it is installed, else by scikit-learn from
+    OpenML or its cache. Xiao, Rasul & Vollgraf 2017, MIT licence.
+    """
+    paths = [_FASHION_FOLDER / f"{name}.gz" for name in _FASHION_SHA256]
+    if all(path.exists() for path in paths):
+        parts = [_idx(path, _FASHION_SHA256[path.stem]) for path in paths]
+        images, labels = np.concatenate(parts[::2]), np.concatenate(parts[1::2])
+    else:
+        advice = f"install Debian's package dataset-fashion-mnist, or {_SHIPPED}"
+        images, labels = _openml("Fashion-MNIST", 40_996, (70_000, 28, 28), advice)
+    return _data("Fashion-MNIST", images[:, None], labels, (50_000, 60_000))
+
+
+def cifar10() -> Data:
+    """Small colour photographs of ten kinds, x [n, 3, 32, 32], 45,000 / 5,000 / 10,000.
+
+    The author's own archive (170 MB), kept beside scikit-learn's cache. Krizhevsky 2009; the split
+    of He et al. 2016.
+    """
+    batches = [f"cifar-10-batches-bin/data_batch_{k}.bin" for k in range(1, 6)]
+    batches += ["cifar-10-batches-bin/test_batch.bin"]
+    with tarfile.open(fileobj=io.BytesIO(_archive())) as tar:
+        parts = [np.frombuffer(tar.extractfile(name).read(), np.uint8) for name in batches]
+    rows = np.concatenate(parts).reshape(-1, 1 + 3 * 32 * 32)  # label; red, green, blue
+    images = rows[:, 1:].reshape(-1, 3, 32, 32)
+    return _data("CIFAR-10", images, rows[:, 0], (45_000, 50_000))
+
+
+_SHIPPED = "use mnist(), 10,000 real digits that ship with nettrain"
+_CACHE = "scikit-learn's cache (SCIKIT_LEARN_DATA, else ~/scikit_learn_data)"
+
+_FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_FASHION_SHA256 = {  # of the unpacked files: Debian packs them anew
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+_CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+_CIFAR_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+
+
+def _openml(name: str, data_id: int, shape: tuple, advice: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of an OpenML table in its order, which is training images, then test ones.
+
+    scikit-learn compares the md5 and keeps whole files only; a damaged copy it fetches anew.
+    """
+    number = {"dtype": np.float32}  # labels as categories: scikit-learn 1.9 fails with pandas 3.1
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "A network error occurred")  # the error tells it
+            table = fetch_openml(data_id=data_id, as_frame=False, read_csv_kwargs=number)
+    except (OSError, EOFError, ValueError, HTTPException) as error:
+        raise RuntimeError(
+            f"{name} is neither in {_CACHE} nor to be had from openml.org: {error}. Call again "
+            f"with a network, or copy the cache's folder openml from where it worked, or {advice}."
+        ) from error
+    return np.array(table.data).reshape(shape), np.array(table.target)  # pandas' are read-only
+
+
+def _idx(path: Path, sha256: str) -> np.ndarray:
+    """The array in a packed IDX file: 0, 0, 8 for bytes, number of axes, sizes, bytes."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+        found = hashlib.sha256(raw).hexdigest()
+    except (OSError, EOFError, zlib.error) as error:
+        found = f"none, for it cannot be unpacked ({error})"
+    if found != sha256:
+        raise RuntimeError(
+            f"{path} is damaged: sha256 of its content {found}, expected {sha256}. "
+            "Install its package again: apt-get install --reinstall dataset-fashion-mnist"
+        )
+    sizes = np.frombuffer(raw, ">i4", raw[3], offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(sizes)
+
+
+def _archive() -> bytes:
+    """CIFAR-10's archive, downloaded if it is not there; torch keeps only a whole, right file."""
+    try:
+        path = Path(get_data_home()) / "cifar-10-binary.tar.gz"
+        if not path.exists():
+            download_url_to_file(_CIFAR_URL, str(path), _CIFAR_SHA256)
+        content = path.read_bytes()
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise RuntimeError(
+            f"CIFAR-10 is neither in {_CACHE} nor to be had from {_CIFAR_URL}: {error}. Call again "
+            f"with a network, or put that file into the cache's folder, or {_SHIPPED}."
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != _CIFAR_SHA256:
+        raise RuntimeError(
+            f"{path} is damaged: sha256 {found}, expected {_CIFAR_SHA256}. Delete it and call again"
+        )
+    return content

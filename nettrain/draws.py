@@ -14,9 +14,8 @@ _C2 = 0x94D049BB133111EB - (1 << 64)
 
 
 def _shift(x: Tensor, k: int) -> Tensor:
-    return (x >> k) & (
-        (1 << (64 - k)) - 1
-    )  # torch shifts int64 arithmetically; this one is logical
+    """x >> k filling with zeros: torch fills an int64 with its sign."""
+    return (x >> k) & ((1 << (64 - k)) - 1)
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -35,7 +34,7 @@ def bits(key: Tensor, n: int) -> Tensor:
 
 def uniform(key: Tensor, shape: torch.Size) -> Tensor:
     """Uniform float32 numbers in [0, 1), multiples of 2⁻²⁴, of a key.  [k] -> shape"""
-    return (_shift(bits(key, shape.numel()), 40) * 2.0**-24).view(shape)
+    return (_shift(bits(key, shape.numel()), 40).float() * 2.0**-24).view(shape)
 
 
 def permutation(key: Tensor, n: int) -> Tensor:

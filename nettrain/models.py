@@ -17,7 +17,7 @@ def mlp(
     norm        a module class that takes the layer's size, before each activation
     keep        keep rate of a dropout after each activation; 1 is none
 
-    Raises ValueError for fewer than two sizes.
+    Raises ValueError for fewer than two sizes or a keep rate outside (0, 1].
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes={list(sizes)} needs an input and an output size at least")
@@ -26,7 +26,7 @@ def mlp(
         layers += [nn.Linear(n_in, n_out, bias=norm is None)]  # a norm layer has its own shift
         layers += [norm(n_out)] if norm else []
         layers += [activation()]
-        layers += [Dropout(keep)] if keep < 1 else []
+        layers += [Dropout(keep)] if keep != 1 else []
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 

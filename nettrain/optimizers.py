@@ -7,10 +7,11 @@ state   the positional arguments after g, each of theta's shape; every state sta
 t       the number of this step, 1, 2, 3, ...
 hyper   keyword-only numbers (or tensors that broadcast): a rate lr, decay rates, eps
 
-A rule works coordinate by coordinate, changes none of its arguments and keeps nothing. Letters mean
-the same everywhere: u velocity, m mean of g, v mean of g², s sum of g²; rho is the decay rate of the
-velocity, beta1 that of m, beta2 that of v. Defaults are torch's. ε stands outside the root where the
-paper has it there (all but AdaDelta); `misprints` holds the forms that the sources print.
+A rule works coordinate by coordinate, changes none of its arguments and keeps nothing. A letter has
+one meaning: u velocity (in Adamax the largest recent |g|), m mean of g, v mean of g², s sum of g²;
+rho is the decay rate of the velocity, beta1 that of m, beta2 that of v. Defaults are torch's. ε
+stands outside the root where the paper has it there (all but AdaDelta); `misprints` holds the forms
+that the sources print.
 """
 
 import inspect
@@ -66,8 +67,9 @@ def adadelta(theta, g, v, d, *, t, lr=1.0, beta2=0.9, eps=1e-6):
         δ = √(d + ε) / √(v + ε) · g
         d ← β₂ d + (1 − β₂) δ²,  θ ← θ − η δ
 
-    d is the mean of the *squared* steps. Both ε are needed inside the roots: with d = 0 and no ε the
-    first step, and then every step, is zero. η = 1 is the paper's rule. Eqs. 1.13, 1.14; Zeiler 2012.
+    d is the mean of the *squared* steps. Both ε are needed inside the roots: with d = 0 and no ε
+    the first step, and then every step, is zero. η = 1 is the paper's rule. Eqs. 1.13, 1.14;
+    Zeiler 2012.
     """
     v = beta2 * v + (1 - beta2) * g**2
     delta = (d + eps).sqrt() / (v + eps).sqrt() * g
@@ -150,13 +152,19 @@ def adamw(theta, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, decay
 
 
 def powersign(theta, g, m, *, t, lr=1e-3, beta1=0.9):
-    """m ← β₁ m + (1 − β₁) g,  θ ← θ − η e^(sign g · sign m) g.  Found by search: Bello et al. 2017."""
+    """m ← β₁ m + (1 − β₁) g,  θ ← θ − η e^(sign g · sign m) g.
+
+    Found by search: Bello et al. 2017.
+    """
     m = beta1 * m + (1 - beta1) * g
     return theta - lr * math.e ** (g.sign() * m.sign()) * g, m
 
 
 def addsign(theta, g, m, *, t, lr=1e-3, beta1=0.9):
-    """m ← β₁ m + (1 − β₁) g,  θ ← θ − η (1 + sign g · sign m) g.  Found by search: Bello et al. 2017."""
+    """m ← β₁ m + (1 − β₁) g,  θ ← θ − η (1 + sign g · sign m) g.
+
+    Found by search: Bello et al. 2017.
+    """
     m = beta1 * m + (1 - beta1) * g
     return theta - lr * (1 + g.sign() * m.sign()) * g, m
 
@@ -205,8 +213,8 @@ def hyperparameters(rule: Rule) -> dict[str, float]:
 def check_hyper(rule: Rule, hyper: dict) -> None:
     """Refuse a hyperparameter that the rule does not have, or a value outside its range.
 
-    hyper: {name: number or tensor of numbers}. Raises TypeError for a name, ValueError for a value;
-    both messages hold the rule, the name, the value and what is allowed.
+    hyper: {name: number, or sequence or tensor of numbers}. Raises TypeError for a name and for
+    what is no number, ValueError for a value; the messages name the rule and what it allows.
     """
     known = hyperparameters(rule)
     for name, value in hyper.items():
@@ -214,7 +222,10 @@ def check_hyper(rule: Rule, hyper: dict) -> None:
             allowed = ", ".join(known)
             raise TypeError(f"{rule.__name__} has no hyperparameter {name!r}; it has {allowed}")
         low, high, closed = RANGES.get(name, (-math.inf, math.inf, True))
-        x = torch.as_tensor(value, dtype=torch.float64)
+        try:
+            x = torch.as_tensor(value, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{rule.__name__}: {name}={value!r} is not a number") from None
         inside = (x >= low) & ((x <= high) if closed else (x < high))  # NaN is in no range
         if not inside.all():
             bad = x[~inside].flatten()[0].item()

@@ -1,7 +1,7 @@
 """Schedules of the learning rate: closures t -> lr.
 
-t counts the steps already taken: the first step of a run uses schedule(0). `lr` may be a number or a
-tensor (one rate per run of a sweep); what comes back has its shape.
+t counts the steps already taken: the first step of a run uses schedule(0). `lr` may be a number or
+a tensor (one rate per run of a sweep); what comes back has its shape.
 """
 
 import math
@@ -21,7 +21,10 @@ def inverse_time(lr, beta) -> Schedule:
 
 
 def exponential(lr, beta=0.96) -> Schedule:
-    """ηₜ = η₀ βᵗ.  Eq. 1.6. β near 1; 0.96 is meant per epoch, so pass 0.96 ** (1 / steps per epoch)."""
+    """ηₜ = η₀ βᵗ.  Eq. 1.6.
+
+    β is near 1; 0.96 is meant per epoch, so pass 0.96 ** (1 / steps per epoch).
+    """
     return lambda t: lr * beta**t
 
 
@@ -47,14 +50,20 @@ def step(lr, milestones: Sequence[int], factor=0.1) -> Schedule:
 
 
 def cosine(lr, total: int, lowest=0.0) -> Schedule:
-    """ηₜ = η_low + ½ (η₀ − η_low) (1 + cos(π t / T)), constant after T steps.  Loshchilov & Hutter 2017."""
+    """ηₜ = η_low + ½ (η₀ − η_low) (1 + cos(π t / T)), constant after T steps.
+
+    Loshchilov & Hutter 2017. Raises ValueError unless T = `total` > 0.
+    """
     if total <= 0:
         raise ValueError(f"total={total} must be a positive number of steps")
     return lambda t: lowest + (lr - lowest) * (1 + math.cos(math.pi * min(t, total) / total)) / 2
 
 
 def warmup(schedule: Schedule, steps: int) -> Schedule:
-    """ηₜ = schedule(t) · min(1, (t + 1) / steps): a linear start in front of another schedule."""
+    """ηₜ = schedule(t) · min(1, (t + 1) / steps): a linear start in front of another schedule.
+
+    Raises ValueError unless steps > 0.
+    """
     if steps <= 0:
         raise ValueError(f"steps={steps} must be a positive number of steps")
     return lambda t: schedule(t) * min(1.0, (t + 1) / steps)

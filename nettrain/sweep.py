@@ -1,12 +1,16 @@
-"""Many runs at once. One run is written; `torch.func.vmap` adds the rows. No other file knows rows."""
+"""Many runs at once: one run is written, `torch.func.vmap` adds the rows.
+
+No other file knows about rows.
+"""
 
 import itertools
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -85,7 +89,7 @@ class Sweep:
         data: Data,
         *,
         batch: int = 64,
-        loss: Callable = F.cross_entropy,
+        loss: Callable = training.cross_entropy,
         schedule: Callable | None = None,
         clip: Callable | None = None,
         dtype: torch.dtype = torch.float32,
@@ -96,14 +100,19 @@ class Sweep:
         self.per_epoch = training.steps_per_epoch(len(data.train), batch)
         with torch.random.fork_rng(devices=[]):
             self._net = model().to(self.device, dtype)
+        if frozen := [name for name, p in self._net.named_parameters() if not p.requires_grad]:
+            raise ValueError(f"a sweep trains every parameter, but {frozen} need no gradient")
         self._shapes = {name: p.shape for name, p in self._net.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         self._traced: dict = {}
 
+    def _build(self, seed: int) -> nn.Module:
+        return training.build(self.model, seed).to(self.device, self.dtype)
+
     # ------------------------------------------------------------------------------- one run
 
     def _call(self, theta, buffers, x):
-        """Outputs of the network with parameters theta [P]; in training mode it changes the buffers."""
+        """Outputs of the network at theta [P]; in training mode it writes into the buffers."""
         parts = zip(self._shapes.items(), theta.split(self._sizes), strict=True)
         params = {name: part.view(shape) for (name, shape), part in parts}
         return functional_call(self._net, params | buffers, x)
@@ -123,18 +132,15 @@ class Sweep:
 
     def _measure(self, theta, buffers, x, y):
         out = self._call(theta, buffers, x)
-        right = (
-            (out.argmax(-1) == y).double().mean() if out.ndim == 2 else y.new_tensor(float("nan"))
-        )
-        return self.loss(out, y), right
+        return self.loss(out, y), training.accuracy(out, y)
 
     # ------------------------------------------------------------------------------- all runs
 
     def start(self, seeds: Sequence[int], **hyper) -> Runs:
         """One run per seed; a hyperparameter is a number for all or a sequence, one for each.
 
-        Raises ValueError for no seeds, for lengths that differ and for values out of range, TypeError
-        for a hyperparameter that the rule does not have.
+        Raises ValueError for no seeds, for lengths that differ and for values out of range,
+        TypeError for a hyperparameter that the rule does not have.
         """
         seeds = [int(s) for s in seeds]
         if not seeds:
@@ -165,7 +171,7 @@ class Sweep:
         return Runs(theta, state, buffers, columns, torch.tensor(seeds, device=self.device), 0)
 
     def _chunks(self, runs: Runs) -> list[Runs]:
-        """On a CPU as many rows as the cache holds, else all; a row's numbers do not depend on it."""
+        """On a CPU as many rows as the cache holds, else all; no row's numbers depend on it."""
         row = runs.theta[0].numel() * runs.theta.element_size()
         rows = max(1, CACHE // row) if self.device.type == "cpu" else len(runs)
         pieces = -(-len(runs) // rows)
@@ -179,13 +185,16 @@ class Sweep:
         """
         if not len(runs):
             raise ValueError("no runs to advance: the selection is empty")
+        if steps < 0:
+            raise ValueError(f"steps={steps} must not be negative")
         parts, losses = zip(
             *(self._advance(part, steps) for part in self._chunks(runs)), strict=True
         )
         return join(parts), torch.cat(losses)
 
     def _advance(self, runs: Runs, steps: int) -> tuple[Runs, Tensor]:
-        net, n = self._net.train(), len(self.data.train)
+        n, flat = len(self.data.train), self.data.train.x.flatten(1)
+        self._net.train()
         theta, state, buffers, hyper = runs.theta, runs.state, runs.buffers, dict(runs.hyper)
         rate = self.schedule(runs.hyper["lr"]) if self.schedule else None
         total = torch.zeros(len(runs), dtype=self.dtype, device=self.device)
@@ -196,8 +205,8 @@ class Sweep:
                 rows = vmap(training.order, in_dims=(0, None, None))(runs.seed, epoch, n)
             k = done % self.per_epoch * self.batch
             i = rows[:, k : k + self.batch]
-            # index_select on a flat index is several times faster than x[i]
-            x = self.data.train.x.index_select(0, i.reshape(-1)).view(*i.shape, *self.data.shape)
+            # index_select in two dimensions is many times faster than x[i]
+            x = flat.index_select(0, i.reshape(-1)).view(*i.shape, *self.data.shape)
             y = self.data.train.y[i]
             if rate:
                 hyper["lr"] = rate(done)
@@ -207,10 +216,8 @@ class Sweep:
                 step = self._trace(args)
             theta, state, buffers, loss = step(*args)
             total += loss
-        net.eval()
-        return replace(
-            runs, theta=theta, state=tuple(state), buffers=buffers, t=runs.t + steps
-        ), total / max(steps, 1)
+        after = replace(runs, theta=theta, state=tuple(state), buffers=buffers, t=runs.t + steps)
+        return after, total / max(steps, 1)
 
     def _trace(self, args) -> Callable:
         """The step of all rows as one list of tensor operations, recorded once per shape.
@@ -234,8 +241,144 @@ class Sweep:
 
     def network(self, runs: Runs, row: int) -> nn.Module:
         """One run as a module of its own."""
-        net = training.build(self.model, int(runs.seed[row])).to(self.device, self.dtype)
+        net = self._build(int(runs.seed[row]))
         nn.utils.vector_to_parameters(runs.theta[row].clone(), net.parameters())
         for name, buffer in net.named_buffers():
             buffer.copy_(runs.buffers[name][row])
         return net
+
+
+# ------------------------------------------------------------------- what the chapters call
+
+
+RATES = tuple(10 ** (k / 2) for k in range(-6, 3))  # 1e-3 ... 10, a factor of √10 apart
+
+
+def sweep(
+    model: Callable[[], nn.Module],
+    rule: Rule,
+    data: Data,
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    every: int | None = None,
+    final: bool = False,
+    show: bool = True,
+    batch: int = 64,
+    loss: Callable = training.cross_entropy,
+    schedule: Callable | None = None,
+    clip: Callable | None = None,
+    **axes,
+) -> pd.DataFrame:
+    """Train one run for every combination of a seed and values of the axes; a tidy table.
+
+        sweep(net, adam, data, seeds=range(32), steps=500, lr=[1e-3, 1e-2], beta1=[0, 0.9])
+
+    axes   hyperparameters of the rule: a number, or a list of numbers to combine
+    every  steps between two rows of a run (default: an epoch; always at the end)
+    final  at the end measure the whole training split and the test split too
+
+    Columns: the axes, seed, step, epoch, train_loss (mean over the mini-batches since the last
+    row), valid_loss, valid_accuracy and, if asked for, fit_loss, fit_accuracy (all training data)
+    and test_loss, test_accuracy, which are NaN before the end.
+    """
+    lists = {k: [v] if isinstance(v, int | float) else list(v) for k, v in axes.items()}
+    table = pd.DataFrame(itertools.product(*lists.values(), seeds), columns=[*lists, "seed"])
+    work = Sweep(model, rule, data, batch=batch, loss=loss, schedule=schedule, clip=clip)
+    runs = work.start(table["seed"], **{name: table[name].tolist() for name in lists})
+    every = every or work.per_epoch
+    rows = []
+    with training.progress(steps * len(runs), f"{len(runs)} runs of {rule.__name__}", show) as bar:
+        while runs.t < steps:
+            todo = min(every, steps - runs.t)
+            runs, train_loss = work.advance(runs, todo)
+            epoch = runs.t / work.per_epoch
+            row = table.assign(step=runs.t, epoch=epoch, train_loss=train_loss.tolist())
+            splits = {"valid": data.valid}
+            if final and runs.t == steps:
+                splits |= {"fit": data.train, "test": data.test}
+            for name, split in splits.items():
+                mean_loss, right = work.evaluate(runs, split)
+                row[f"{name}_loss"], row[f"{name}_accuracy"] = mean_loss.tolist(), right.tolist()
+            rows.append(row)
+            bar.update(todo * len(runs))
+            bar.set_postfix(best=f"{row['valid_loss'].min():.3g}")
+    return pd.concat(rows, ignore_index=True)
+
+
+def tune(
+    model: Callable[[], nn.Module],
+    rule: Rule,
+    data: Data,
+    *,
+    seeds: Sequence[int],
+    rates: Sequence[float] = RATES,
+    metric: str = "valid_loss",
+    **how,
+) -> tuple[float, pd.DataFrame]:
+    """The rate with the lowest median of `metric` at the end, over seeds; and the whole table.
+
+    First the grid; a best rate on its edge extends it by two more, at most four times, with a
+    warning if that was not enough; then the two rates half-way to the best one's neighbours. A
+    diverged run counts as infinite. `how` goes to `sweep`. Raises ValueError for a grid of fewer
+    than two rates and if every rate diverges.
+    """
+    rates = sorted(rates)
+    if len(rates) < 2:
+        raise ValueError(f"rates={rates} is no grid; give two or more")
+    factor = rates[1] / rates[0]
+    tables, todo, refined, extended = [], rates, False, 0
+    while todo:
+        tables.append(sweep(model, rule, data, seeds=seeds, lr=todo, **how))
+        table = pd.concat(tables, ignore_index=True)
+        last = table[table["step"] == table["step"].max()]
+        score = last.fillna({metric: math.inf}).groupby("lr")[metric].median()
+        if not math.isfinite(score.min()):
+            tried = f"from {rates[0]:g} to {rates[-1]:g}"
+            raise ValueError(f"{rule.__name__} diverged at every rate {tried}")
+        best = score.idxmin()
+        low, high = score.index[[0, -1]]
+        edge = {low: [low / factor, low / factor**2], high: [high * factor, high * factor**2]}
+        if not refined and best in edge and extended < 4:
+            todo, extended = edge[best], extended + 1
+        else:
+            todo = [] if refined else [best / factor**0.5, best * factor**0.5]
+            refined = True
+    if best in (low, high):
+        warnings.warn(
+            f"{rule.__name__}: the best rate {best:g} is on the grid's edge", stacklevel=2
+        )
+    return best, table
+
+
+def contest(
+    methods: dict[str, dict],
+    model: Callable[[], nn.Module],
+    data: Data,
+    *,
+    tuning_seeds: Sequence[int],
+    seeds: Sequence[int],
+    metric: str = "valid_loss",
+    rates: Sequence[float] = RATES,
+    **how,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The protocol for a comparison: tune each method's rate with equal budget, then fresh seeds.
+
+        runs, tuning = contest({"adam": dict(rule=adam), "sgd": dict(rule=sgd)}, net, data, ...)
+
+    methods  name -> arguments of `sweep` that make the method: rule, and what else it fixes
+    how      arguments of `sweep` for all: steps, every, batch, ...
+
+    Returns the fresh runs at each method's best rate and the tuning runs, both with a column
+    "method"; the best rate is the fresh runs' column lr. Raises ValueError if a fresh seed was a
+    tuning seed.
+    """
+    if overlap := set(seeds) & set(tuning_seeds):
+        raise ValueError(f"seeds {sorted(overlap)} were used for tuning; judge on others")
+    fresh, tuning = [], []
+    for name, method in methods.items():
+        args = {"model": model, "data": data, **how, **method}
+        best, table = tune(**args, seeds=tuning_seeds, rates=rates, metric=metric)
+        tuning.append(table.assign(method=name))
+        fresh.append(sweep(**args, seeds=seeds, lr=best, final=True).assign(method=name))
+    return pd.concat(fresh, ignore_index=True), pd.concat(tuning, ignore_index=True)

@@ -1,0 +1,43 @@
+# make book   the book, in _build/html       make test   bring the book up to date, then all tests
+# make read   serve it on localhost           make lint   what pre-commit checks
+# make bench  measure speed side by side      make evidence   accept the verdicts of this build
+# make look-again   every chapter with three other sets of seeds: do the verdicts stay?
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+.DEFAULT_GOAL := book
+.PHONY: book test read lint bench evidence look-again clean
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --disable-pip-version-check --no-deps -e .
+	touch $@
+
+book: $(READY)
+	$(BIN)/python -m _ext.build
+
+test: book
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+read: book
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --keep-id $(shell git ls-files '*.ipynb')
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+evidence: book
+	$(BIN)/python -m _ext.verdicts accept
+
+look-again: $(READY)
+	$(BIN)/python -m _ext.verdicts look-again
+
+clean:
+	rm -rf _build

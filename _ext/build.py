@@ -1,0 +1,214 @@
+"""Build the book: execute what is stale, two chapters at a time, then let Jupyter Book render it.
+
+A chapter is stale when its code cells changed, or one of: the modules of nettrain that it imports,
+directly or through others, the package's data, requirements.txt, the Python version, or a file that
+its metadata names ({"nettrain": {"depends": [...]}}). jupyter-cache alone looks at the cells only.
+
+    python -m _ext.build [--execute-only]
+"""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from nbclient import NotebookClient
+from sphinx_external_toc.parsing import parse_toc_yaml
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "_build"
+KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend on
+VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
+MIME = "application/vnd.nettrain.verdict+json"
+CELL_SECONDS = 600
+
+
+def chapters() -> list[str]:
+    """The notebooks of the table of contents, as paths without suffix."""
+    docs = parse_toc_yaml(ROOT / "_toc.yml")
+    return [name for name in docs if (ROOT / f"{name}.ipynb").exists()]
+
+
+# --------------------------------------------------------------------------- what is stale
+
+
+def imported(source: str) -> set[str]:
+    """The modules of nettrain that a piece of Python imports; magics are not Python."""
+    code = re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source)
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    names = {name.split(".")[1] for name in found if name.startswith("nettrain.")}
+    return {name for name in names if (ROOT / "nettrain" / f"{name}.py").exists()}
+
+
+def closure(names: set[str]) -> set[str]:
+    """These modules and all that they import, through any number of steps."""
+    seen, todo = set(), set(names)
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        todo |= imported((ROOT / "nettrain" / f"{name}.py").read_text()) - seen
+    return seen
+
+
+def digest(paths) -> str:
+    h = hashlib.sha256()
+    for path in sorted(paths):
+        h.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return h.hexdigest()
+
+
+def key(notebook) -> str:
+    """Hash of what a chapter's outputs depend on besides its own cells."""
+    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+    modules = closure(imported(code))
+    files = {ROOT / "nettrain" / f"{name}.py" for name in modules | {"__init__"}}
+    files |= {ROOT / "requirements.txt"}
+    files |= set((ROOT / "nettrain").glob("*.npz")) if "data" in modules else set()
+    files |= {ROOT / f for f in notebook.metadata.get("nettrain", {}).get("depends", [])}
+    return f"{sys.version_info.major}.{sys.version_info.minor} {digest(files)}"
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_json(path: Path, content) -> None:
+    """All or nothing: a build that is killed leaves the old file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    part.replace(path)
+
+
+# --------------------------------------------------------------------------- execution
+
+
+def run(name: str, notebook, bar: tqdm):
+    """Execute one chapter in its own kernel; (executed notebook, seconds)."""
+    started = time.time()
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,  # it would change the cells' metadata, by which the cache finds them
+        resources={"metadata": {"path": str(ROOT / "chapters")}},
+        on_cell_executed=lambda **_: bar.update(),
+    )
+    try:
+        client.execute()
+    except Exception as error:  # a cell raised, took too long, or the kernel died
+        bar.write(f"\n{name} failed: {type(error).__name__}\n\n{error}")
+        raise
+    bar.write(f"{name}: {time.time() - started:.0f} s")
+    return notebook, time.time() - started
+
+
+def prepare_kernels() -> None:
+    """The environment in which chapters run."""
+    # one thread each, so that two chapters at a time share two cores without fighting
+    os.environ |= {"NETTRAIN_BUILD": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    os.environ["IPYTHONDIR"] = str(BUILD / "ipython")
+    profile = BUILD / "ipython" / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    # no warning per kernel about its unencrypted connection on the loopback interface
+    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 'ERROR'\n")
+
+
+def execute() -> None:
+    """Execute the stale chapters and store their outputs in the cache."""
+    cache = get_cache(BUILD / "jupyter-cache")
+    notebooks = {name: nbformat.read(ROOT / f"{name}.ipynb", 4) for name in chapters()}
+    keys, now = read_json(KEYS), {name: key(nb) for name, nb in notebooks.items()}
+    stale = [n for n, nb in notebooks.items() if keys.get(n) != now[n] or not cached(cache, nb)]
+    cells = sum(c.cell_type == "code" for name in stale for c in notebooks[name].cells)
+    prepare_kernels()
+    os.environ.pop("NETTRAIN_SEED", None)  # the book is built with its own seeds
+    failed = False
+    with tqdm(total=cells, desc="cells", unit="cell", disable=not stale) as bar:
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            jobs = {pool.submit(run, n, notebooks[n], bar): n for n in stale}
+            for job in as_completed(jobs):
+                name = jobs[job]
+                if job.cancelled() or job.exception():
+                    failed = True
+                    for other in jobs:
+                        other.cancel()  # what runs already may finish and is kept
+                    continue
+                executed, seconds = job.result()
+                data = {"execution_seconds": seconds}
+                bundle = CacheBundleIn(executed, f"{name}.ipynb", data=data)
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                # Sphinx reads a page again when it has no doctree of it
+                (BUILD / ".doctrees" / f"{name}.doctree").unlink(missing_ok=True)
+                keys[name] = now[name]
+                write_json(KEYS, keys)
+    if failed:
+        raise SystemExit(1)
+    write_json(VERDICTS, verdicts(cache, notebooks))
+
+
+def cached(cache, notebook) -> bool:
+    try:
+        cache.match_cache_notebook(notebook)
+    except KeyError:
+        return False
+    return True
+
+
+def records(executed) -> list[dict]:
+    """The verdicts in an executed notebook's outputs, in order."""
+    outputs = [o for c in executed.cells if c.cell_type == "code" for o in c.outputs]
+    return [dict(o.data[MIME]) for o in outputs if MIME in o.get("data", {})]
+
+
+def verdicts(cache, notebooks) -> dict:
+    """Every verdict in the chapters' outputs: {claim id: record with its chapter}."""
+    found = {}
+    for name, notebook in notebooks.items():
+        _, done = cache.merge_match_into_notebook(notebook)
+        for record in records(done):
+            if record["id"] in found:
+                raise SystemExit(f"claim {record['id']} is judged twice, again in {name}")
+            found[record["id"]] = record | {"chapter": name}
+    return dict(sorted(found.items()))
+
+
+# --------------------------------------------------------------------------- rendering
+
+
+def render() -> None:
+    """Jupyter Book, warnings are errors; from scratch when configuration or extensions changed."""
+    files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "requirements.txt"]
+    files += [p for d in ("_ext", "_static") for p in (ROOT / d).glob("*.*")]
+    now, keys = digest(files), read_json(KEYS)
+    if keys.get("book") != now:
+        for folder in ("html", ".doctrees"):
+            shutil.rmtree(BUILD / folder, ignore_errors=True)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
+    if code := subprocess.call([*command, "."], cwd=ROOT):
+        # a page that was written in spite of its warning must be read again next time
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        raise SystemExit(code)
+    write_json(KEYS, read_json(KEYS) | {"book": now})
+
+
+if __name__ == "__main__":
+    execute()
+    if "--execute-only" not in sys.argv:
+        render()

@@ -1,0 +1,198 @@
+"""How a claim becomes a verdict: stated first, then judged by an interval over paired seeds."""
+
+import html
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import bootstrap
+
+MIME = "application/vnd.nettrain.verdict+json"  # a verdict in a notebook's output, for the book
+VERDICTS = ("supported", "contradicted", "no difference that matters", "undecided", "depends")
+
+
+def seeds(n: int = 32) -> range:
+    """n seeds to judge with. NETTRAIN_SEED=1, 2, ... in the environment gives others."""
+    base = 100_000 * int(os.environ.get("NETTRAIN_SEED", 0))
+    return range(base, base + n)
+
+
+def tuning_seeds(n: int = 4) -> range:
+    """n seeds to tune with, none of which is in `seeds`."""
+    start = seeds(0).start + 50_000
+    return range(start, start + n)
+
+
+def interval(x, statistic: Callable = np.mean, level: float = 0.95) -> tuple[float, float, float]:
+    """(statistic, low, high): a bootstrap interval of 10,000 resamples of x [n].
+
+    BCa (Efron 1987) for the mean, percentile for other statistics, whose jackknife may be constant.
+    Raises ValueError for fewer than two values and for values that are not finite.
+    """
+    x = np.asarray(x, dtype=float)
+    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(f"an interval needs two or more finite values, not {x}")
+    center = float(statistic(x))
+    if np.ptp(x) == 0:  # the bootstrap of a constant has no spread to estimate
+        return center, center, center
+    method = "BCa" if statistic is np.mean else "percentile"
+    result = bootstrap(
+        (x,), statistic, n_resamples=10_000, confidence_level=level, method=method, rng=0
+    )
+    return center, *map(float, result.confidence_interval)
+
+
+def paired(table: pd.DataFrame, value: str, by: str = "method") -> pd.DataFrame:
+    """The value that each run ends with: a row per seed, a column per method, so rows are pairs."""
+    last = table.groupby([by, "seed"], sort=False)["step"].transform("max")
+    wide = table[table["step"] == last].pivot(index="seed", columns=by, values=value)
+    return wide[list(dict.fromkeys(table[by]))]
+
+
+def verdict(low: float, high: float, margin: float) -> str:
+    """What an interval of an effect says about "the effect is above margin"."""
+    if low > margin:
+        return "supported"
+    if high < -margin:
+        return "contradicted"
+    if -margin <= low and high <= margin:
+        return "no difference that matters"
+    return "undecided"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it stands before its experiment.
+
+    id       its row of the seed map and a letter: "A19a"
+    says     the source's sentence in our words
+    measure  the quantity, arranged so that the claim predicts it to lie above +margin
+    margin   below this the difference does not matter; unit: of measure and margin
+    """
+
+    id: str
+    says: str
+    measure: str
+    margin: float = 0.0
+    unit: str = ""
+
+    def __post_init__(self):
+        if not self.margin >= 0:
+            raise ValueError(f"claim {self.id}: margin={self.margin} must not be negative")
+        text = f"{self.says} Measured by: {self.measure}."
+        if self.margin:
+            text += f" A difference within ±{self.margin:g}{self._unit} does not matter."
+        _show(f"Claim {self.id}. {text}", _card("claim", f"Claim {self.id}.", text), None)
+
+    @property
+    def _unit(self) -> str:
+        return f" {self.unit}" if self.unit else ""
+
+    def judge(self, pairs: dict | tuple, scope: str, statistic: Callable = np.mean) -> dict:
+        """Judge by paired values over seeds, print the verdict and return its record.
+
+        pairs      (a, b): two arrays [n], paired by seed, where a − b is the measure; or, for a
+                   claim that may depend on a condition, {condition: (a, b)}
+        scope      data, model, steps, in one sentence
+        statistic  np.mean; np.median where tails are heavy
+        """
+        if isinstance(pairs, tuple):
+            pairs = {"": pairs}
+        conditions = {name: self._condition(name, *ab, statistic) for name, ab in pairs.items()}
+        found = {c["verdict"] for c in conditions.values()}
+        overall = found.pop() if len(found) == 1 else "depends"
+        return self._record(overall, conditions, scope)
+
+    def _condition(self, name, a, b, statistic) -> dict:
+        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+        if a.shape != b.shape:
+            where = f"claim {self.id} {name}".strip()
+            raise ValueError(f"{where}: {a.shape} and {b.shape} values cannot be paired")
+        effect, low, high = interval(a - b, statistic)
+        own = {"a": float(statistic(a)), "b": float(statistic(b))}
+        says = verdict(low, high, self.margin)
+        return {"effect": effect, "low": low, "high": high, "n": len(a), **own, "verdict": says}
+
+    def exact(self, holds: bool, error: float, tolerance: float, scope: str) -> dict:
+        """Judge an exact claim: true or false by a proof or a float64 computation."""
+        overall = "true" if holds else "false"
+        conditions = {"": {"error": float(error), "tolerance": tolerance, "verdict": overall}}
+        return self._record(overall, conditions, scope)
+
+    def _record(self, overall, conditions, scope) -> dict:
+        record = asdict(self) | {
+            "verdict": overall,
+            "conditions": conditions,
+            "scope": scope,
+            "device": _device(),
+        }
+        lines = [self._line(name, c) for name, c in conditions.items()]
+        head = f"{self.id}: {overall}."
+        body = " ".join(lines)
+        text = f"{head} {body} {scope}"
+        _show(text, _card(overall, head, *lines, scope), record)
+        return record
+
+    def _line(self, name, c) -> str:
+        start = f"{name}: {c['verdict']}, " if name else ""
+        if "tolerance" in c:
+            return f"{start}Error {c['error']:.2g}, tolerance {c['tolerance']:.2g}."
+        span = f"{c['effect']:.3g}{self._unit} [{c['low']:.3g}, {c['high']:.3g}]"
+        return f"{start}{span}, n = {c['n']} pairs ({c['a']:.3g} against {c['b']:.3g})."
+
+
+def committed() -> dict[str, dict]:
+    """The committed verdicts, {claim id: record}; `make evidence` writes them."""
+    return json.loads((files("nettrain") / "evidence.json").read_text())
+
+
+def summary(records: dict[str, dict]) -> str:
+    """All verdicts as a Markdown table: claim, verdict, effect with interval and n, where."""
+    lines = ["| claim | verdict | measured | where |", "|---|---|---|---|"]
+    for name, r in sorted(records.items()):
+        unit = f" {r['unit']}" if r["unit"] else ""
+        found = []
+        for condition, c in r["conditions"].items():
+            start = f"{condition}: " if condition else ""
+            if "tolerance" in c:
+                found.append(f"{start}error {c['error']:.2g} (tolerance {c['tolerance']:.2g})")
+                continue
+            span = f"{c['effect']:.3g}{unit} [{c['low']:.3g}, {c['high']:.3g}], n = {c['n']}"
+            found.append(f"{start}{span}, {c['verdict']}" if condition else span)
+        chapter = r["chapter"].split("/")[-1]
+        says = f"**{name}** {r['says']} *{r['measure']}*, margin {r['margin']:g}{unit}."
+        cells = (says, f"**{r['verdict']}**", "<br>".join(found), f"[{chapter}]({chapter}.ipynb)")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()})"
+
+
+def _card(kind: str, head: str, *lines: str) -> str:
+    body = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
+    name = kind.replace(" ", "-")
+    return f'<div class="nt-verdict nt-{name}"><strong>{html.escape(head)}</strong>{body}</div>'
+
+
+def _show(text: str, card: str, record: dict | None) -> None:
+    """Print; in a notebook display a card, with the record beside it for the book to collect."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        get_ipython = lambda: None  # noqa: E731
+    if get_ipython() is None or not hasattr(get_ipython(), "kernel"):
+        print(text)
+        return
+    bundle = {"text/plain": text, "text/html": card}
+    display(bundle | ({MIME: record} if record else {}), raw=True)

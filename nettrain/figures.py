@@ -1,0 +1,177 @@
+"""How the book draws: colours, lines, bands, and figures that the reader moves."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+# Okabe & Ito 2008, told apart by colour-blind readers; each colour has a line style of its own
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C6D1F",
+)
+STYLES = (
+    "",
+    (4, 1.5),
+    (1, 1),
+    (6, 1, 1, 1),
+    (3, 1, 1, 1, 1, 1),
+    (8, 2),
+    (2, 2),
+    (5, 1, 5, 1, 1, 1),
+)
+
+
+def style() -> None:
+    """The book's matplotlib style; call it once, in a chapter's first cell."""
+    plt.rcdefaults()
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.6),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",  # a light card: readable on light and dark pages
+            "figure.constrained_layout.use": True,
+            "axes.prop_cycle": plt.cycler(color=COLOURS),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "font.size": 10,
+            "lines.linewidth": 1.6,
+            "legend.frameon": False,
+            "svg.hashsalt": "nettrain",  # the same file at every build
+        }
+    )
+
+
+def looks(names: Sequence[str]) -> tuple[dict, dict]:
+    """One colour and one dash pattern for each name: ({name: colour}, {name: dashes})."""
+    if len(names) > len(COLOURS):
+        raise ValueError(f"{len(names)} lines cannot be told apart; draw at most {len(COLOURS)}")
+    return dict(zip(names, COLOURS, strict=False)), dict(zip(names, STYLES, strict=False))
+
+
+def curves(
+    table: pd.DataFrame, x: str, y: str, by: str, *, ax: Axes | None = None, log: str = "y"
+) -> Axes:
+    """Mean of y at each x over seeds, one line for each value of `by`, band = 95 % interval.
+
+    table  tidy, with a column seed; values that are not finite are left out and counted
+    log    the axes with a logarithmic scale: "", "x", "y" or "xy"
+    """
+    ax = ax or plt.gca()
+    finite = table[np.isfinite(table[y])]
+    names = list(dict.fromkeys(table[by]))
+    palette, dashes = looks(names)
+    sns.lineplot(
+        finite, x=x, y=y, hue=by, style=by, hue_order=names, style_order=names, palette=palette,
+        dashes=dashes, errorbar=("ci", 95), n_boot=500, seed=0, ax=ax,
+    )  # fmt: skip
+    ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
+    if "x" in log:
+        ax.set_xscale("log")
+    if "y" in log:
+        ax.set_yscale("log")
+    ax.legend(title=None, fontsize=8.5)
+    note(ax, table, y)
+    return ax
+
+
+def note(ax: Axes, table: pd.DataFrame, y: str) -> None:
+    """Write n and what the band is above the axes."""
+    n = table["seed"].nunique()
+    lost = table.loc[~np.isfinite(table[y]), "seed"].size
+    text = f"mean and 95 % interval, n = {n} seeds" + (
+        f", {lost} diverged values left out" if lost else ""
+    )
+    ax.set_title(text, loc="right", fontsize=8, color="0.35")
+
+
+def frames(
+    draw: Callable[[Axes, object], None],
+    values: Sequence,
+    name: str,
+    alt: str | Callable[[object], str],
+    *,
+    start: int = 0,
+    panels: tuple[int, int] = (1, 1),
+    figsize: tuple[float, float] = (6.0, 3.6),
+    dpi: int = 90,
+    labels: Sequence[str] | None = None,
+    caption: str = "",
+    interval: int = 150,
+):
+    """A figure that the reader moves: one precomputed picture per value behind a native slider.
+
+    draw      (axes, value) -> None, draws one picture; axes is an array if there are panels
+    values    what the slider runs through; name: its label; labels: how values are written
+    alt       alt text of a picture: a sentence, or value -> sentence
+    interval  milliseconds a picture when played
+
+    Works without a kernel, a network or any other file, in the built page, Jupyter and Colab.
+    Raises ValueError for no values.
+    """
+    from IPython.display import HTML
+
+    values = list(values)
+    if not values:
+        raise ValueError("frames needs at least one value")
+    labels = [str(v) for v in values] if labels is None else list(labels)
+    images = []
+    for i, value in enumerate(values):
+        fig, ax = plt.subplots(*panels, figsize=figsize)
+        draw(ax, value)
+        file = io.BytesIO()
+        fig.savefig(file, format="webp", dpi=dpi, pil_kwargs={"lossless": True, "method": 6})
+        plt.close(fig)
+        text = alt(value) if callable(alt) else f"{alt} {name}: {labels[i]}."
+        hidden = "" if i == start else " hidden"
+        data = base64.b64encode(file.getvalue()).decode()
+        images.append(
+            f'<img alt="{html.escape(text)}" src="data:image/webp;base64,{data}"{hidden}>'
+        )
+    text = {"name": name, "caption": caption, "label": labels[start], "show": _SHOW, "play": _PLAY}
+    text = {key: html.escape(value) for key, value in text.items()}
+    text["labels"] = html.escape(json.dumps(labels))
+    last, images = len(values) - 1, "".join(images)
+    return HTML(_FRAMES.format(**text, start=start, last=last, interval=interval, images=images))
+
+
+_SHOW = """
+const f = this.closest('.nt-frames'), text = JSON.parse(f.dataset.labels)[this.value];
+f.querySelectorAll('img').forEach((img, i) => { img.hidden = i != this.value; });
+f.querySelector('output').value = text;
+this.setAttribute('aria-valuetext', text);
+"""
+
+_PLAY = """
+const f = this.closest('.nt-frames'), s = f.querySelector('input');
+const face = (sign, word) => { this.textContent = sign; this.setAttribute('aria-label', word); };
+const stop = () => { clearInterval(f.timer); f.timer = null; face('\u25b6', 'Play'); };
+if (f.timer) { stop(); return; }
+if (s.value == s.max) s.value = -1;
+face('\u23f8', 'Pause');
+f.timer = setInterval(() => {
+  if (+s.value >= +s.max) { stop(); return; }
+  s.value = +s.value + 1; s.dispatchEvent(new Event('input'));
+}, +f.dataset.interval);
+"""
+
+_FRAMES = """<figure class="nt-frames" data-labels="{labels}" data-interval="{interval}">
+<div class="nt-controls"><button type="button" aria-label="Play" onclick="{play}">\u25b6</button>
+<label>{name} <input type="range" min="0" max="{last}" value="{start}" aria-valuetext="{label}"
+ oninput="{show}"></label> <output>{label}</output></div>
+<div>{images}</div><figcaption>{caption}</figcaption></figure>"""

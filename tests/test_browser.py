@@ -1,0 +1,142 @@
+"""The built book in a real browser, with the network cut: every page, and what a reader moves."""
+
+import os
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+HTML = Path(__file__).parents[1] / "_build" / "html"
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+PAGES = sorted(
+    str(p.relative_to(HTML)) for p in [HTML / "index.html", *HTML.glob("chapters/*.html")]
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+TYPESET = "[...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
+IMAGES = "[...document.images]"
+
+if not CHROMIUM and not os.environ.get("CI"):
+    pytest.skip("no Chromium on this machine", allow_module_level=True)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as p:
+        yield p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+@pytest.fixture
+def visit(browser, site):
+    """visit(page, ...) -> (page, complaints): loads a page of the book, nothing from elsewhere."""
+    contexts = []
+
+    def open_page(name, **options):
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+        contexts.append(context)
+        page, complaints = context.new_page(), []
+
+        def route(handler):
+            if handler.request.url.startswith((site, "data:", "blob:")):
+                handler.continue_()
+            else:
+                complaints.append(f"asks for {handler.request.url}")
+                handler.abort()
+
+        page.route("**/*", route)
+        page.on("pageerror", lambda e: complaints.append(f"error: {e}"))
+        page.on("console", lambda m: m.type == "error" and complaints.append(f"console: {m.text}"))
+        page.on("response", lambda r: r.status >= 400 and complaints.append(f"{r.status} {r.url}"))
+        page.goto(f"{site}/{name}", wait_until="load")
+        page.wait_for_function(
+            "!window.MathJax?.startup || window.MathJax.startup.document?.state() >= 10 || true"
+        )
+        page.wait_for_load_state("networkidle")
+        return page, complaints
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def test_book_is_built():
+    assert (HTML / "index.html").exists(), "run `make book` first"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_whole_and_offline(visit, name):
+    page, complaints = visit(name)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
+    )
+    assert page.locator("mjx-merror").count() == 0
+    broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 80))"
+    assert page.evaluate(broken) == []
+    assert page.evaluate("[...document.images].filter(i => !i.alt).length") == 0
+    assert complaints == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_a_phone(visit, name):
+    page, complaints = visit(name, viewport={"width": 320, "height": 640}, is_mobile=True)
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 321
+    assert complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_follows_the_system_theme(visit, scheme):
+    page, _ = visit("index.html", color_scheme=scheme)
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(int(c) for c in ground.removeprefix("rgb(").rstrip(")").split(",")) / 3
+    assert (brightness > 128) == (scheme == "light")
+
+
+def test_animation_plays_and_slides(visit):
+    page, complaints = visit("chapters/optimizers.html")
+    figure = page.locator(".nt-frames").first
+    slider, button = figure.locator("input[type=range]"), figure.locator("button")
+    shown = figure.locator("img:not([hidden])")
+    assert shown.count() == 1 and "after 0 steps" in shown.get_attribute("alt")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert "after 2 steps" in shown.get_attribute("alt")
+    assert slider.get_attribute("aria-valuetext") == figure.locator("output").text_content() == "2"
+    page.keyboard.press("End")
+    assert "after 60 steps" in shown.get_attribute("alt")
+    button.click()  # at the end it starts over
+    assert button.get_attribute("aria-label") == "Pause"
+    page.wait_for_timeout(900)
+    assert 0 < int(slider.input_value()) < 30
+    button.click()
+    stopped = slider.input_value()
+    page.wait_for_timeout(500)
+    assert slider.input_value() == stopped and button.get_attribute("aria-label") == "Play"
+    assert shown.count() == 1 and complaints == []
+
+
+@pytest.mark.parametrize("word", ["momentum", "动量法"])
+def test_search_finds(visit, word):
+    page, complaints = visit(f"search.html?q={word}")
+    page.wait_for_selector("#search-results li a", timeout=20_000)
+    links = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
+    assert any("optimizers" in link for link in links) and complaints == []

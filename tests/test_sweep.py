@@ -1,0 +1,311 @@
+"""The law of sweeps: a row is that run alone, whatever stands beside it.
+
+The run alone is `training.fit` with `adapter.Optimizer`: autograd, in-place updates, one network.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nettrain import clipping, schedules, training
+from nettrain import optimizers as o
+from nettrain import sweep as module
+from nettrain.adapter import Optimizer
+from nettrain.data import Data, Split
+from nettrain.models import RNN, cnn, mlp
+from nettrain.sweep import Sweep
+
+g = torch.Generator().manual_seed(0)
+exact = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+
+
+def random_data(*shape):
+    """22 / 9 / 5 examples of three classes: an epoch is 5 batches of 4, and two are left over."""
+    splits = (
+        Split(torch.randn(n, *shape, generator=g).double(), torch.randint(3, (n,), generator=g))
+        for n in (22, 9, 5)
+    )
+    return Data("random", *splits)
+
+
+data = random_data(6)
+net = partial(mlp, [6, 5, 3], activation=nn.Tanh)
+double = partial(Sweep, data=data, batch=4, dtype=torch.float64)
+
+
+def alone(work, seed, steps, hyper):
+    """One row by the other path: the network and its losses."""
+    model = training.build(work.model, seed).double()
+    how = {"schedule": work.schedule, "clip": work.clip, "loss": work.loss, "batch": work.batch}
+    opt = Optimizer(model.parameters(), work.rule, **hyper)
+    table = training.fit(
+        model, work.data, opt, steps=steps, every=steps, seed=seed, show=False, **how
+    )
+    return model, table.iloc[0]
+
+
+def assert_law(work, runs, losses):
+    """Every row has the parameters, buffers and losses of its run alone."""
+    valid, right = work.evaluate(runs, work.data.valid)
+    for r in range(len(runs)):
+        hyper = {name: column[r].item() for name, column in runs.hyper.items()}
+        model, row = alone(work, int(runs.seed[r]), runs.t, hyper)
+        exact(dict(work.network(runs, r).state_dict()), dict(model.state_dict()))
+        exact(losses[r].item(), row["train_loss"])
+        exact(valid[r].item(), row["valid_loss"])
+        assert right[r] == pytest.approx(row["valid_accuracy"], nan_ok=True)
+
+
+# ------------------------------------------------------------------------ the law
+
+
+@pytest.mark.parametrize("rule", o.RULES, ids=lambda r: r.__name__)
+def test_a_row_is_that_run_alone_for_every_rule(rule):
+    work = double(net, rule)
+    runs = work.start(seeds=[3, 8, 3], lr=[0.01, 0.02, 0.05])
+    assert_law(work, *work.advance(runs, 12))
+
+
+def test_every_number_of_a_rule_may_differ_by_row():
+    work = double(net, o.adamw)
+    hyper = {"lr": [0.01, 0.02], "beta1": [0.0, 0.9], "beta2": 0.9, "eps": [1e-8, 0.1]}
+    runs = work.start(seeds=[1, 1], decay=[0.0, 0.5], **hyper)
+    assert_law(work, *work.advance(runs, 8))
+
+
+def narrow(n):
+    return nn.BatchNorm1d(n, momentum=0.3)
+
+
+MODELS = {
+    "batch norm": (partial(net, norm=narrow), data),
+    "dropout": (partial(mlp, [6, 8, 5, 3], keep=0.6), data),
+    "both": (partial(net, norm=narrow, keep=0.7), data),
+    "cnn": (partial(cnn, (2,), side=4, classes=3), random_data(1, 4, 4)),
+    "rnn": (partial(RNN, 2, 4, 3), random_data(5, 2)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_row_has_its_own_statistics_masks_and_layers(name):
+    model, own = MODELS[name]
+    work = double(model, o.momentum, data=own)
+    runs = work.start(seeds=[0, 5], lr=[0.05, 0.1])
+    assert_law(work, *work.advance(runs, 7))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"schedule": partial(schedules.cosine, total=10)},
+        {"schedule": lambda lr: schedules.warmup(schedules.step(lr, [6]), 4)},
+        {"clip": partial(clipping.by_norm, threshold=0.3)},
+        {"clip": partial(clipping.by_value, low=-0.05, high=0.05)},
+        {"loss": partial(F.cross_entropy, label_smoothing=0.2)},
+    ],
+    ids=["cosine", "warmup", "by norm", "by value", "loss"],
+)
+def test_the_law_with_a_schedule_clipping_or_another_loss(how):
+    work = double(net, o.adam, **how)
+    runs = work.start(seeds=[0, 5, 5], lr=[0.01, 0.01, 0.1])
+    assert_law(work, *work.advance(runs, 9))
+
+
+def of_data(x, y):
+    """The random data with inputs x(x) and labels y(x, y)."""
+    splits = (Split(x(s.x), y(s.x, s.y)) for s in (data.train, data.valid, data.test))
+    return Data("random", *splits)
+
+
+regression = of_data(lambda x: x, lambda x, y: x[:, :2] ** 2)
+fits = partial(double, partial(mlp, [6, 5, 2], norm=narrow), data=regression, loss=F.mse_loss)
+
+
+def test_a_regression_has_the_law_too_and_no_accuracy():
+    work = fits(o.sgd)
+    runs, losses = work.advance(work.start(seeds=[0, 1], lr=[0.01, 0.1]), 8)
+    assert_law(work, runs, losses)
+    assert work.evaluate(runs, regression.valid)[1].isnan().tolist() == [True, True]
+
+
+def test_a_diverging_neighbour_stays_a_row_and_changes_nobody():
+    work = fits(o.momentum)
+    beside, losses = work.advance(work.start([4, 4, 9], lr=[0.01, 1e6, 0.02]), 60)
+    by_itself, loss = work.advance(work.start([4], lr=0.01), 60)
+    exact(beside.theta[0], by_itself.theta[0])
+    exact(losses[0], loss[0])
+    assert len(beside) == 3 and losses.isfinite().tolist() == [True, False, True]
+    valid, _ = work.evaluate(beside, regression.valid)
+    assert valid.isfinite().tolist() == [True, False, True]
+
+
+def test_whole_numbers_are_cast_like_all_data():
+    work = double(net, o.adam, data=of_data(lambda x: (9 * x).to(torch.int16), lambda x, y: y))
+    assert_law(work, *work.advance(work.start(seeds=[2], lr=0.01), 6))
+
+
+# ------------------------------------------------------------------------ rows
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[2, 0], torch.tensor([True, False, True]), slice(None, None, 2), -1, torch.tensor([1, 1])],
+)
+def test_selected_runs_go_on_as_if_nothing_had_happened(rows):
+    work = double(partial(net, norm=narrow, keep=0.7), o.adam)
+    runs = work.start(seeds=[3, 8, 3], lr=[0.01, 0.02, 0.05])
+    whole, _ = work.advance(runs, 11)
+    some, _ = work.advance(work.advance(runs, 7)[0][rows], 4)
+    chosen = whole[rows]
+    assert len(some) == len(np.atleast_1d(np.arange(3)[rows]))
+    for name in ("theta", "state", "buffers", "hyper", "seed", "t"):
+        exact(getattr(some, name), getattr(chosen, name))
+
+
+@pytest.mark.parametrize("a, b", [(3, 9), (5, 5), (7, 1), (0, 4)])
+def test_advancing_twice_is_advancing_once(a, b):
+    work = double(partial(net, keep=0.7), o.adam, schedule=partial(schedules.cosine, total=12))
+    start = work.start(seeds=[3, 8], lr=0.05)
+    once, loss = work.advance(start, a + b)
+    middle, first = work.advance(start, a)
+    twice, second = work.advance(middle, b)
+    exact(twice.theta, once.theta)
+    exact((a * first + b * second) / (a + b), loss)
+    assert (start.t, middle.t, twice.t) == (0, a, a + b)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_rows_do_not_depend_on_how_many_fit_into_the_cache(monkeypatch, rows):
+    work = double(partial(net, norm=narrow, keep=0.7), o.adam)
+    runs = work.start(seeds=[0, 1, 2, 3, 4], lr=0.02)
+    together, losses = work.advance(runs, 6)
+    monkeypatch.setattr(module, "CACHE", rows * runs.theta[0].numel() * 8)
+    apart, apart_losses = work.advance(runs, 6)
+    for name in ("theta", "state", "buffers", "hyper", "seed", "t"):
+        exact(getattr(apart, name), getattr(together, name))
+    exact(apart_losses, losses)
+    exact(work.evaluate(apart, data.valid), work.evaluate(together, data.valid))
+
+
+def test_nothing_that_is_given_is_changed():
+    work = double(partial(net, norm=narrow, keep=0.7), o.adam, schedule=schedules.inverse_sqrt)
+    runs = work.start(seeds=[0, 1], lr=0.02)
+    before = runs[:]
+    generator = torch.get_rng_state()
+    work.advance(runs, 6)
+    for name in ("theta", "state", "buffers", "hyper", "seed", "t"):
+        exact(getattr(runs, name), getattr(before, name))
+    double(net, o.adam).start(seeds=[5])
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_in_single_precision_a_row_is_nearly_the_run_in_double():
+    single = Sweep(net, o.adam, data.to(torch.float32), batch=4)
+    a, _ = single.advance(single.start(seeds=[0, 1], lr=[0.01, 0.02]), 10)
+    work = double(net, o.adam)
+    b, _ = work.advance(work.start(seeds=[0, 1], lr=[0.01, 0.02]), 10)
+    assert a.theta.dtype == a.state[0].dtype == torch.float32
+    torch.testing.assert_close(a.theta.double(), b.theta, rtol=0, atol=1e-4)
+
+
+# ------------------------------------------------------------------------ refusals
+
+
+def frozen():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+REFUSED = [
+    (lambda: double(net, o.adam).start(seeds=[]), ValueError, r"seeds=\[\] starts no run"),
+    (
+        lambda: (lambda w: w.advance(w.start([0, 1])[[]], 1))(double(net, o.adam)),
+        ValueError,
+        "no runs to advance: the selection is empty",
+    ),
+    (
+        lambda: double(net, o.adam).start([0, 1, 2], lr=[0.1, 0.2]),
+        ValueError,
+        r"lr has shape \[2\], but there are 3 seeds",
+    ),
+    (
+        lambda: double(net, o.adam).start([0, 1], lr=[[0.1, 0.2]]),
+        ValueError,
+        r"lr has shape \[1, 2\], but there are 2 seeds",
+    ),
+    (lambda: double(net, o.adam).start([0], rho=0.9), TypeError, "adam has no hyperparameter 'rh"),
+    (
+        lambda: double(net, o.adam).start([0, 1], beta1=[0.9, 1.5]),
+        ValueError,
+        r"adam: beta1=1.5 is outside \[0, 1\)",
+    ),
+    (lambda: double(net, o.adam).start([0, -1]), ValueError, "seed=-1 must not be negative"),
+    (lambda: double(net, o.adam, batch=23), ValueError, r"batch=23 is outside \[1, 22\]"),
+    (
+        lambda: double(net, o.adam, schedule=schedules.constant).start([0]),
+        ValueError,
+        "a schedule needs lr",
+    ),
+    (
+        lambda: (lambda w: w.advance(w.start([0]), -1))(double(net, o.adam)),
+        ValueError,
+        "steps=-1",
+    ),
+    (lambda: double(frozen, o.adam), ValueError, "0.weight"),
+    (
+        lambda: (lambda w: w.advance(w.start([0]), 1))(
+            double(lambda: nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5)), o.adam)
+        ),
+        RuntimeError,
+        "random",
+    ),
+]
+
+
+@pytest.mark.parametrize("wrong, error, message", REFUSED)
+def test_errors_say_what_is_wrong(wrong, error, message):
+    with pytest.raises(error, match=message):
+        wrong()
+
+
+# ------------------------------------------------------------------------ tables
+
+table = partial(module.sweep, net, data=data.to(torch.float32), batch=4, show=False)
+
+
+def test_a_table_has_one_row_for_every_run_and_evaluation():
+    frame = table(o.adam, seeds=[0, 1], steps=7, every=3, lr=[0.01, 0.1], beta1=0.5, final=True)
+    assert len(frame) == 4 * 3 and frame["step"].tolist() == [3] * 4 + [6] * 4 + [7] * 4
+    assert (frame["epoch"] == frame["step"] / 5).all() and (frame["beta1"] == 0.5).all()
+    work = Sweep(net, o.adam, data.to(torch.float32), batch=4)
+    runs, _ = work.advance(work.start([0, 1, 0, 1], lr=[0.01, 0.01, 0.1, 0.1], beta1=0.5), 6)
+    runs, losses = work.advance(runs, 1)
+    last = frame[frame["step"] == 7]
+    assert last["seed"].tolist() == runs.seed.tolist()
+    assert last["lr"].tolist() == runs.hyper["lr"].tolist()
+    assert last["train_loss"].tolist() == pytest.approx(losses.tolist(), rel=1e-5)
+    for name, split in (("valid", data.valid), ("fit", data.train), ("test", data.test)):
+        loss, right = work.evaluate(runs, split)
+        assert last[f"{name}_loss"].tolist() == pytest.approx(loss.tolist(), rel=1e-5)
+        assert last[f"{name}_accuracy"].tolist() == pytest.approx(right.tolist())
+    assert frame.loc[frame["step"] < 7, "test_loss"].isna().all()
+
+
+def test_tuning_takes_the_lowest_median_and_extends_the_grid_at_its_edge():
+    how = {"seeds": [0, 1, 2], "steps": 10, "show": False, "batch": 4}
+    best, frame = module.tune(net, o.sgd, data.to(torch.float32), rates=[1e-4, 1e-3], **how)
+    last = frame[frame["step"] == 10]
+    medians = last.groupby("lr")["valid_loss"].median()
+    assert best == medians.idxmin() > 1e-3  # the grid was far too low
+    below, above = medians[medians.index < best], medians[medians.index > best]
+    assert len(below) and len(above)  # not on the edge any more
+
+
+def test_fresh_seeds_are_not_tuning_seeds():
+    with pytest.raises(ValueError, match=r"seeds \[3\] were used for tuning"):
+        module.contest({"sgd": {"rule": o.sgd}}, net, data, tuning_seeds=[1, 3], seeds=[3, 4])
