@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "_build"
 KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend on
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
-MIME = "application/vnd.nettrain.verdict+json"
+METADATA = "nettrain.verdict"  # as in nettrain.evidence, whose import would cost seconds
 CELL_SECONDS = 600
 
 
@@ -174,7 +174,7 @@ def cached(cache, notebook) -> bool:
 def records(executed) -> list[dict]:
     """The verdicts in an executed notebook's outputs, in order."""
     outputs = [o for c in executed.cells if c.cell_type == "code" for o in c.outputs]
-    return [dict(o.data[MIME]) for o in outputs if MIME in o.get("data", {})]
+    return [dict(o.metadata[METADATA]) for o in outputs if METADATA in o.get("metadata", {})]
 
 
 def verdicts(cache, notebooks) -> dict:

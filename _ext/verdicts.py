@@ -27,7 +27,7 @@ def differences(committed: dict, measured: dict) -> list[str]:
             where = "the committed evidence" if old is None else "this build"
             found.append(f"{claim} is not in {where}")
             continue
-        for part in ("says", "measure", "margin", "verdict"):
+        for part in ("says", "measure", "margin", "predicts", "verdict"):
             if old[part] != new[part]:
                 found.append(f"{claim}: {part} was {old[part]!r}, is {new[part]!r}")
     return found

@@ -7,6 +7,9 @@ regularization  dropout                          models      small networks
 draws           random numbers of a key          data        data sets with fixed splits
 misprints       the sources' wrong forms         figures     how the book draws
 probes          what a rule does to a gradient   evidence    how a claim becomes a verdict
+initializers    a shape -> initial weights
+preprocessing   scaling and whitening of data
+normalization   layers that normalize
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from scipy.stats import bootstrap
 
-MIME = "application/vnd.nettrain.verdict+json"  # a verdict in a notebook's output, for the book
+METADATA = "nettrain.verdict"  # where a notebook's output holds the record, for the book to collect
 VERDICTS = ("supported", "contradicted", "no difference that matters", "undecided", "depends")
 
 
@@ -55,15 +55,17 @@ def paired(table: pd.DataFrame, value: str, by: str = "method") -> pd.DataFrame:
     return wide[list(dict.fromkeys(table[by]))]
 
 
-def verdict(low: float, high: float, margin: float) -> str:
-    """What an interval of an effect says about "the effect is above margin"."""
-    if low > margin:
-        return "supported"
-    if high < -margin:
-        return "contradicted"
-    if -margin <= low and high <= margin:
-        return "no difference that matters"
-    return "undecided"
+def verdict(low: float, high: float, margin: float, predicts: str = "above") -> str:
+    """What an interval of an effect says about the claim that it is "above" or "within" a margin.
+
+    "Within" is the claim that two things are alike: an interval inside the margins supports it.
+    """
+    inside, outside = -margin <= low and high <= margin, low > margin or high < -margin
+    if predicts == "within":
+        return "supported" if inside else "contradicted" if outside else "undecided"
+    if outside:
+        return "supported" if low > margin else "contradicted"
+    return "no difference that matters" if inside else "undecided"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Claim:
     says     the source's sentence in our words
     measure  the quantity, arranged so that the claim predicts it to lie above +margin
     margin   below this the difference does not matter; unit: of measure and margin
+    predicts "above", or "within" for the claim that there is no difference that matters
     """
 
     id: str
@@ -81,12 +84,17 @@ class Claim:
     measure: str
     margin: float = 0.0
     unit: str = ""
+    predicts: str = "above"
 
     def __post_init__(self):
         if not self.margin >= 0:
             raise ValueError(f"claim {self.id}: margin={self.margin} must not be negative")
+        if self.predicts not in ("above", "within"):
+            raise ValueError(f"claim {self.id}: predicts={self.predicts!r} is not above or within")
         text = f"{self.says} Measured by: {self.measure}."
-        if self.margin:
+        if self.margin and self.predicts == "within":
+            text += f" The claim predicts a value within ±{self.margin:g}{self._unit}."
+        elif self.margin:
             text += f" A difference within ±{self.margin:g}{self._unit} does not matter."
         _show(f"Claim {self.id}. {text}", _card("claim", f"Claim {self.id}.", text), None)
 
@@ -116,7 +124,7 @@ class Claim:
             raise ValueError(f"{where}: {a.shape} and {b.shape} values cannot be paired")
         effect, low, high = interval(a - b, statistic)
         own = {"a": float(statistic(a)), "b": float(statistic(b))}
-        says = verdict(low, high, self.margin)
+        says = verdict(low, high, self.margin, self.predicts)
         return {"effect": effect, "low": low, "high": high, "n": len(a), **own, "verdict": says}
 
     def exact(self, holds: bool, error: float, tolerance: float, scope: str) -> dict:
@@ -195,4 +203,4 @@ def _show(text: str, card: str, record: dict | None) -> None:
         print(text)
         return
     bundle = {"text/plain": text, "text/html": card}
-    display(bundle | ({MIME: record} if record else {}), raw=True)
+    display(bundle, metadata={METADATA: record} if record else None, raw=True)

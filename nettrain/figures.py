@@ -90,6 +90,25 @@ def curves(
     return ax
 
 
+def lines(table: pd.DataFrame, *, ax: Axes | None = None, **how) -> Axes:
+    """One line per column against the index, with its colour and dashes; gaps are bridged."""
+    ax = ax or plt.gca()
+    palette, dashes = looks(list(table))
+    for name, column in table.items():
+        column = column.dropna()
+        ax.plot(column.index, column, color=palette[name], dashes=dashes[name], label=name, **how)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def arrow(ax: Axes, start, move, text: str = "", colour: str = COLOURS[0]) -> None:
+    """An arrow from start along move, both [2], with a text at its middle."""
+    start, move = np.asarray(start), np.asarray(move)
+    style = {"arrowstyle": "->", "lw": 2, "color": colour, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", start + move, start, arrowprops=style)
+    ax.text(*(start + move / 2), f" {text}", color=colour, va="bottom")
+
+
 def note(ax: Axes, table: pd.DataFrame, y: str) -> None:
     """Write n and what the band is above the axes."""
     n = table["seed"].nunique()

@@ -5,6 +5,7 @@ are moved close to one where a long memory makes the answer sharp.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,16 +15,21 @@ from nettrain.optimizers import Rule, hyperparameters, state_names
 LONG = 2000  # steps that a probe waits for a rule to settle
 
 
+def path(rule: Rule, gradient: Callable, theta: Tensor, steps: int, **hyper) -> Tensor:
+    """θ₀ ... θ_T of a rule that follows gradient(θ) from theta.  [...] -> [steps + 1, ...]"""
+    state = [torch.zeros_like(theta) for _ in state_names(rule)]
+    points = [theta]
+    for t in range(1, steps + 1):
+        theta, *state = rule(theta, gradient(theta), *state, t=t, **hyper)
+        points.append(theta)
+    return torch.stack(points)
+
+
 def steps(rule: Rule, gradients: Tensor, **hyper) -> Tensor:
     """Δθ₁ ... Δθ_T of a coordinate that starts at zero and is fed these gradients.  [T] -> [T]"""
-    g = gradients.to(torch.float64)
-    theta = g.new_zeros(())
-    state = [torch.zeros_like(theta) for _ in state_names(rule)]
-    path = [theta]
-    for t in range(1, len(g) + 1):
-        theta, *state = rule(theta, g[t - 1], *state, t=t, **hyper)
-        path.append(theta)
-    return torch.stack(path).diff()
+    feed = iter(gradients.to(torch.float64))
+    start = torch.zeros((), dtype=torch.float64)
+    return path(rule, lambda theta: next(feed), start, len(gradients), **hyper).diff()
 
 
 def _settings(rule: Rule, **wanted) -> dict:

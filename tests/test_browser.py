@@ -84,13 +84,10 @@ def test_book_is_built():
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_whole_and_offline(visit, name):
     page, complaints = visit(name)
-    page.wait_for_function(
-        "[...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"
-    )
+    page.wait_for_function(TYPESET)
     assert page.locator("mjx-merror").count() == 0
-    broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 80))"
-    assert page.evaluate(broken) == []
-    assert page.evaluate("[...document.images].filter(i => !i.alt).length") == 0
+    assert page.evaluate(f"{IMAGES}.filter(i => i.complete && !i.naturalWidth).length") == 0
+    assert page.evaluate(f"{IMAGES}.filter(i => !i.alt).length") == 0
     assert complaints == []
 
 

@@ -1,0 +1,149 @@
+"""Initial weights: a scheme is a function of a shape.
+
+    scheme(shape, *, generator=None) -> W
+
+shape      [n_out, n_in] of a linear layer, [c_out, c_in, *kernel] of a convolution
+generator  a torch.Generator; None is torch's global one, which `training.build` sets for a run
+
+n_in is the number of inputs that one output unit sums, n_out the number of output units that one
+input feeds. Numbers are drawn on the CPU in torch's default dtype. The second number of N(0, ·) is
+a variance, always.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Scheme = Callable[..., Tensor]
+
+
+def fan(shape: Sequence[int]) -> tuple[int, int]:
+    """(n_in, n_out): channels times the pixels of the kernel.
+
+    As in torch, groups of a convolution are not known from its shape and not considered. Raises
+    ValueError for fewer than two dimensions and for an empty one.
+    """
+    shape = tuple(shape)
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"shape={list(shape)} is not [n_out, n_in, *kernel] of positive sizes")
+    pixels = math.prod(shape[2:])
+    return shape[1] * pixels, shape[0] * pixels
+
+
+def constant(shape, value=0.0, *, generator=None) -> Tensor:
+    """wᵢⱼ = value.  Units that are equal at the start stay equal: see the lecture."""
+    return torch.full(tuple(shape), float(value))
+
+
+def gaussian(shape, std=0.1, *, generator=None) -> Tensor:
+    """wᵢⱼ ~ N(0, std²), the same for every layer; std = 0.1 is the textbook's variance 0.01.
+
+    Raises ValueError unless std ≥ 0.
+    """
+    _not_negative("std", std)
+    return torch.empty(tuple(shape)).normal_(0, std, generator=generator)
+
+
+def gaussian_in(shape, *, generator=None) -> Tensor:
+    """wᵢⱼ ~ N(0, 1 / n_in).  Eq. 1.33 as a Gaussian; LeCun et al. 1998."""
+    n_in, _ = fan(shape)
+    return gaussian(shape, math.sqrt(1 / n_in), generator=generator)
+
+
+def gaussian_in_out(shape, *, generator=None) -> Tensor:
+    """wᵢⱼ ~ N(0, 2 / (n_in + n_out)).  Eq. 1.35 as a Gaussian; Glorot & Bengio 2010."""
+    n_in, n_out = fan(shape)
+    return gaussian(shape, math.sqrt(2 / (n_in + n_out)), generator=generator)
+
+
+def uniform(shape, r=0.1, *, generator=None) -> Tensor:
+    """wᵢⱼ ~ U(−r, r), of variance r² / 3.  Eq. 1.36.  Raises ValueError unless r ≥ 0."""
+    _not_negative("r", r)
+    return torch.empty(tuple(shape)).uniform_(-r, r, generator=generator)
+
+
+def xavier_tanh(shape, *, generator=None) -> Tensor:
+    """wᵢⱼ ~ U(−r, r),  r = √(6 / (n_in + n_out)): variance 2 / (n_in + n_out).
+
+    For f with f(z) ≈ z near zero. The textbook prints this r for the logistic function (eq. 1.26).
+    Glorot & Bengio 2010, eq. 16.
+    """
+    n_in, n_out = fan(shape)
+    return uniform(shape, math.sqrt(6 / (n_in + n_out)), generator=generator)
+
+
+def xavier_logistic(shape, *, generator=None) -> Tensor:
+    """wᵢⱼ ~ U(−r, r),  r = 4 √(6 / (n_in + n_out)): sixteen times the variance.
+
+    σ(z) ≈ ½ + z / 4 near zero, so the slope ¼ is made up for. The textbook prints this r for tanh
+    (eq. 1.27).
+    """
+    return 4 * xavier_tanh(shape, generator=generator)
+
+
+def he(shape, *, generator=None) -> Tensor:
+    """wᵢⱼ ~ N(0, 2 / n_in): a ReLU passes half of the mean square.  He et al. 2015."""
+    n_in, _ = fan(shape)
+    return gaussian(shape, math.sqrt(2 / n_in), generator=generator)
+
+
+def orthogonal(shape, *, generator=None) -> Tensor:
+    """W Wᵀ = I or WᵀW = I, whichever is smaller, all such W equally likely; [n_out, n_in · kernel].
+
+    The Q of a Gaussian matrix, with the signs that make R's diagonal positive (without them the
+    distribution would depend on the algorithm). Saxe et al. 2014.
+    """
+    fan(shape)
+    rows, columns = shape[0], math.prod(shape[1:])
+    a = torch.empty(rows, columns).normal_(generator=generator)
+    q, r = torch.linalg.qr(a if rows >= columns else a.T)
+    q = q * r.diagonal().sign()
+    return (q if rows >= columns else q.T).reshape(tuple(shape)).contiguous()
+
+
+SCHEMES = (
+    constant,
+    gaussian,
+    gaussian_in,
+    gaussian_in_out,
+    uniform,
+    xavier_tanh,
+    xavier_logistic,
+    he,
+    orthogonal,
+)
+
+
+@torch.no_grad()
+def initialize(net: nn.Module, scheme: Scheme, *, generator=None) -> nn.Module:
+    """Give every linear and convolution layer of a network weights by a scheme and zero biases.
+
+        model = lambda: initialize(mlp([196, 32, 10]), he)
+
+    Other parameters stay. Returns the network, so that it can be a model of `training.build` and of
+    a sweep. Raises ValueError if there is no such layer or if the scheme gives another shape,
+    TypeError for a transposed convolution, whose weight has n_in first.
+    """
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    if wrong := [name for name, m in net.named_modules() if isinstance(m, transposed)]:
+        raise TypeError(f"{wrong[0]!r} is a transposed convolution; its n_in and n_out are swapped")
+    layers = [m for m in net.modules() if isinstance(m, (nn.Linear, *convolutions))]
+    if not layers:
+        raise ValueError(f"{type(net).__name__} has no linear or convolution layer to initialize")
+    for layer in layers:
+        weight = scheme(layer.weight.shape, generator=generator)
+        if weight.shape != layer.weight.shape:
+            shapes = f"{list(weight.shape)} for a weight of shape {list(layer.weight.shape)}"
+            raise ValueError(f"the scheme gives {shapes}")
+        layer.weight.copy_(weight)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return net
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value} is outside [0, inf)")

@@ -1,0 +1,220 @@
+"""The book as a book: chapters, contents, figures, evidence, and what makes a page stale."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from jupyter_cache import get_cache
+
+from _ext import build, verdicts
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+OURS = "torch numpy scipy pandas matplotlib seaborn sklearn sympy tqdm ipywidgets IPython nettrain"
+COLAB = set(OURS.split()) | set(sys.stdlib_module_names)  # what Colab has, of what we use
+
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+
+
+def read(path):
+    return nbformat.read(path, 4)
+
+
+def code(path):
+    return [c for c in read(path).cells if c.cell_type == "code"]
+
+
+def executed(path):
+    """The chapter with the outputs of the last build."""
+    _, done = get_cache(build.BUILD / "jupyter-cache").merge_match_into_notebook(read(path))
+    return [c for c in done.cells if c.cell_type == "code"]
+
+
+# ----------------------------------------------------------------------------- the sources
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    assert {f"chapters/{p.stem}" for p in CHAPTERS} == set(build.chapters())
+
+
+@each_chapter
+def test_chapter_is_stored_without_outputs_and_with_cell_ids(path):
+    notebook = json.loads(path.read_text())
+    assert notebook["nbformat"] == 4 and notebook["nbformat_minor"] >= 5
+    assert all(c["id"] for c in notebook["cells"])
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@each_chapter
+def test_first_cell_installs_the_package_on_colab(path):
+    url = CONFIG["repository"]["url"]
+    assert code(path)[0].source.startswith(
+        "try:\n    import nettrain  # noqa: F401\nexcept ImportError:  # on Colab\n"
+        f'    %pip install -q --no-deps "git+{url}"\n'
+    )
+
+
+@each_chapter
+def test_cells_are_short(path):
+    for cell in code(path):
+        lines = [line for line in cell.source.split("\n") if line.strip()]
+        limit = 30 if "hide-input" in cell.metadata.get("tags", []) else 22
+        assert len(lines) <= limit, cell.source
+
+
+@each_chapter
+def test_chapter_imports_only_what_colab_has(path):
+    modules = {ROOT / "nettrain" / f"{m}.py" for m in build.closure(imports(path))}
+    sources = [f.read_text() for f in modules] + [without_magics(c.source) for c in code(path)]
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            else:
+                continue
+            assert {name.split(".")[0] for name in names} <= COLAB
+
+
+def imports(path):
+    return build.imported("\n".join(c.source for c in code(path)))
+
+
+def without_magics(source):
+    return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source)
+
+
+def test_every_rule_schedule_and_clipping_is_shown_in_a_chapter():
+    from nettrain import schedules
+    from nettrain.optimizers import RULES
+
+    text = "\n".join(p.read_text() for p in CHAPTERS)
+    assert all(f":pyobject: {rule.__name__}\\n" in text for rule in RULES)
+    assert all(f":pyobject: {s}\\n" in text for s in ("inverse_time", "cosine", "step"))
+    assert callable(schedules.step)
+
+
+# ----------------------------------------------------------------------------- what was built
+
+
+@each_chapter
+def test_every_drawn_figure_has_a_caption_and_alt_text(path):
+    for cell in executed(path):
+        drawn = any("image/png" in o.get("data", {}) for o in cell.outputs)
+        settings = cell.metadata.get("mystnb", {})
+        if drawn:
+            assert len(settings["image"]["alt"]) > 40 and settings["figure"]["caption"]
+
+
+@each_chapter
+def test_nothing_was_written_to_stderr(path):
+    streams = [o for c in executed(path) for o in c.outputs if o.output_type == "stream"]
+    assert [o.text for o in streams if o.name == "stderr"] == []
+
+
+@each_chapter
+def test_page_is_light(path):
+    page = build.BUILD / "html" / "chapters" / f"{path.stem}.html"
+    images = set(re.findall(r'src="\.\./(_images/[^"]+)"', page.read_text()))
+    size = page.stat().st_size + sum((build.BUILD / "html" / i).stat().st_size for i in images)
+    assert size < 3e6
+
+
+def test_verdicts_are_the_committed_ones():
+    measured = build.read_json(build.VERDICTS)
+    assert measured and verdicts.differences(build.read_json(verdicts.COMMITTED), measured) == []
+
+
+def test_every_comparison_has_32_pairs_or_more():
+    for record in build.read_json(verdicts.COMMITTED).values():
+        for condition in record["conditions"].values():
+            assert condition.get("n", 32) >= 32
+
+
+def test_a_changed_verdict_is_noticed():
+    old = {"X1a": {"says": "s", "measure": "m", "margin": 1, "predicts": "above", "verdict": "v"}}
+    new = {"X1a": old["X1a"] | {"verdict": "w"}, "X1b": old["X1a"]}
+    assert verdicts.differences(old, old) == []
+    found = verdicts.differences(old, new)
+    assert found == ["X1a: verdict was 'v', is 'w'", "X1b is not in the committed evidence"]
+    assert verdicts.differences(new, old)[1] == "X1b is not in this build"
+
+
+# ----------------------------------------------------------------------------- what is stale
+
+
+def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
+    reached = build.closure(build.imported("from nettrain.sweep import sweep"))
+    assert {"sweep", "training", "data", "optimizers", "draws"} <= reached
+    assert not {"adapter", "figures", "misprints", "evidence"} & reached
+    assert build.closure(build.imported("from nettrain import schedules")) == {"schedules"}
+    assert build.imported("import nettrain\n%pip install x\n!ls\nimport os") == set()
+
+
+@pytest.fixture
+def small_book(tmp_path):
+    """A book of two chapters on a package of two modules, built with this repository's code."""
+    for name in ("_ext", "_static"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "references.bib").touch()
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / "nettrain").mkdir()
+    (tmp_path / "nettrain" / "__init__.py").touch()
+    (tmp_path / "chapters").mkdir()
+    toc = "format: jb-book\nroot: index\nchapters: [{file: chapters/one}, {file: chapters/two}]\n"
+    (tmp_path / "_toc.yml").write_text(toc)
+    (tmp_path / "index.md").write_text("# A book\n")
+    for name in ("one", "two"):
+        (tmp_path / "nettrain" / f"{name}.py").write_text("value = 'first'\n")
+        source = f"from nettrain import {name}\n\nprint('{name} says', {name}.value)"
+        cells = [nbformat.v4.new_markdown_cell(f"# {name}"), nbformat.v4.new_code_cell(source)]
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=cells), tmp_path / "chapters" / f"{name}.ipynb"
+        )
+
+    def make():
+        command = [sys.executable, "-m", "_ext.build"]
+        env = os.environ | {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        pages = {n: tmp_path / "_build" / "html" / "chapters" / f"{n}.html" for n in ("one", "two")}
+        return done, {n: p.read_text() for n, p in pages.items() if p.exists()}
+
+    return tmp_path, make
+
+
+def test_no_page_is_ever_stale(small_book):
+    folder, make = small_book
+    done, pages = make()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "one says first" in pages["one"] and "two says first" in pages["two"]
+    ran = lambda done: set(re.findall(r"chapters/(\w+): \d+ s", done.stderr + done.stdout))
+    assert ran(done) == {"one", "two"}
+
+    done, _ = make()  # nothing changed: nothing runs
+    assert done.returncode == 0 and ran(done) == set()
+
+    (folder / "nettrain" / "two.py").write_text("value = 'second'\n")
+    done, pages = make()  # the chapter that imports it runs, and its page is new
+    assert done.returncode == 0 and ran(done) == {"two"}
+    assert "one says first" in pages["one"] and "two says second" in pages["two"]
+
+    (folder / "nettrain" / "one.py").write_text("raise RuntimeError('broken on purpose')\n")
+    done, _ = make()  # a cell that raises stops the build, and says so
+    assert done.returncode != 0 and "broken on purpose" in done.stderr + done.stdout
+
+    (folder / "nettrain" / "one.py").write_text("value = 'third'\n")
+    (folder / "index.md").write_text("# A book\n\nSee {doc}`nowhere`.\n")
+    done, _ = make()  # a warning is an error
+    assert done.returncode != 0 and "nowhere" in done.stderr + done.stdout

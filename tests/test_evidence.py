@@ -1,0 +1,134 @@
+"""Intervals, verdicts, claims: against scipy, exact laws and hand-made cases."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nettrain import evidence
+from nettrain.evidence import Claim, interval, paired, verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "expected", "within"),
+    [
+        (0.3, 0.5, 0.2, "supported", "contradicted"),
+        (-0.5, -0.3, 0.2, "contradicted", "contradicted"),
+        (-0.1, 0.2, 0.2, "no difference that matters", "supported"),
+        (0.1, 0.3, 0.2, "undecided", "undecided"),
+        (-0.3, 0.3, 0.2, "undecided", "undecided"),
+        (0.2, 0.3, 0.2, "undecided", "undecided"),  # touching the margin is not beyond it
+        (0.0, 0.0, 0.0, "no difference that matters", "supported"),
+        (1e-9, 1.0, 0.0, "supported", "contradicted"),
+    ],
+)
+def test_verdict_table(low, high, margin, expected, within):
+    assert verdict(low, high, margin) == expected
+    assert verdict(low, high, margin, "within") == within
+
+
+numbers = st.floats(-10, 10)
+
+
+@given(numbers, numbers, st.floats(0, 5))
+def test_verdict_turns_with_the_sign(a, b, margin):
+    low, high = sorted((a, b))
+    turn = {"supported": "contradicted", "contradicted": "supported"}
+    said = verdict(low, high, margin)
+    assert verdict(-high, -low, margin) == turn.get(said, said)
+    assert verdict(-high, -low, margin, "within") == verdict(low, high, margin, "within")
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        center, low, high = interval(rng.normal(1.0, 2.0, 32))
+        covered += low <= 1.0 <= high
+        assert low < center < high
+    assert 178 <= covered <= 200  # 95 % of 200 is 190; five standard deviations below
+
+
+def test_interval_agrees_with_the_normal_theory_for_many_values():
+    x = np.random.default_rng(1).normal(3.0, 2.0, 4000)
+    center, low, high = interval(x)
+    half = 1.96 * x.std(ddof=1) / np.sqrt(len(x))
+    assert center == x.mean()
+    assert (low, high) == pytest.approx((center - half, center + half), abs=0.1 * half)
+
+
+def test_interval_of_a_median_holds_order_statistics():
+    x = np.arange(33.0)
+    center, low, high = interval(x, np.median)
+    assert center == 16 and 8 <= low < 16 < high <= 24
+
+
+def test_interval_of_a_constant_is_a_point():
+    assert interval([2.0] * 5) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("x", [[1.0], [1.0, np.nan], [1.0, np.inf], [[1.0, 2.0]]])
+def test_interval_refuses(x):
+    with pytest.raises(ValueError, match="two or more finite values"):
+        interval(x)
+
+
+def test_claim_is_judged_by_paired_differences(capsys):
+    shared = np.random.default_rng(2).normal(0, 100, 32)  # pairing removes what seeds share
+    better = np.random.default_rng(3).normal(1.0, 0.1, 32)
+    record = Claim("T1a", "One.", "a − b", 0.5, "points").judge((shared + better, shared), "Toy.")
+    condition = record["conditions"][""]
+    assert record["verdict"] == "supported" and condition["n"] == 32
+    assert condition["effect"] == pytest.approx(better.mean())
+    text = capsys.readouterr().out
+    assert "Claim T1a. One." in text and "within ±0.5 points does not matter" in text
+    assert "T1a: supported." in text and "n = 32 pairs" in text and "Toy." in text
+
+
+def test_conditions_with_different_verdicts_depend():
+    up, zero = np.linspace(1, 2, 32), np.zeros(32)
+    claim = Claim("T2a", "Two.", "a − b", 0.5)
+    assert claim.judge({"x": (up, zero), "y": (up, zero)}, "s")["verdict"] == "supported"
+    record = claim.judge({"x": (up, zero), "y": (zero, up), "z": (zero, zero)}, "s")
+    assert record["verdict"] == "depends"
+    found = [c["verdict"] for c in record["conditions"].values()]
+    assert found == ["supported", "contradicted", "no difference that matters"]
+
+
+def test_exact_claims():
+    claim = Claim("T3a", "Three.", "an error")
+    assert claim.exact(1e-13 < 1e-12, 1e-13, 1e-12, "s")["verdict"] == "true"
+    assert claim.exact(False, 0.5, 1e-12, "s")["verdict"] == "false"
+
+
+def test_claim_refuses():
+    with pytest.raises(ValueError, match="margin=-1 must not be negative"):
+        Claim("T4a", "s", "m", -1)
+    with pytest.raises(ValueError, match="predicts='below' is not above or within"):
+        Claim("T4b", "s", "m", 1, predicts="below")
+    with pytest.raises(ValueError, match="T4c x: .*cannot be paired"):
+        Claim("T4c", "s", "m").judge({"x": (np.zeros(3), np.zeros(4))}, "s")
+
+
+def test_paired_takes_the_last_row_of_each_run():
+    table = pd.DataFrame(
+        {
+            "method": ["b", "b", "b", "b", "a", "a"],
+            "seed": [0, 1, 0, 1, 0, 1],
+            "step": [1, 1, 2, 2, 2, 2],
+            "loss": [9.0, 9.0, 3.0, 4.0, 1.0, 2.0],
+        }
+    )
+    wide = paired(table, "loss")
+    assert list(wide.columns) == ["b", "a"] and wide["b"].tolist() == [3, 4]
+    assert wide["a"].tolist() == [1, 2]
+
+
+def test_seeds_and_tuning_seeds_never_meet(monkeypatch):
+    used = set()
+    for base in range(4):
+        monkeypatch.setenv("NETTRAIN_SEED", str(base))
+        now = set(evidence.seeds(1000)) | set(evidence.tuning_seeds(1000))
+        assert len(now) == 2000 and not now & used
+        used |= now

@@ -1,0 +1,88 @@
+"""What the drawing functions put on the page."""
+
+import json
+import re
+from html import unescape
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from nettrain import figures
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    plt.switch_backend("agg")
+    figures.style()
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"method": m, "seed": s, "step": t, "loss": 2.0**-t + 0.1 * rng.random()}
+        for m in ("a", "b")
+        for s in range(8)
+        for t in range(5)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_curves_draw_means_with_bands_and_say_n(table):
+    ax = figures.curves(table, "step", "loss", "method")
+    means = table.groupby(["method", "step"])["loss"].mean()
+    for line, name in zip(ax.lines[:2], ("a", "b")):
+        np.testing.assert_allclose(line.get_ydata(), means[name], rtol=1e-12)
+    assert len(ax.collections) == 2  # a band each
+    assert ax.get_title(loc="right") == "mean and 95 % interval, n = 8 seeds"
+    assert ax.get_yscale() == "log" and ax.get_xscale() == "linear"
+    assert len({line.get_color() for line in ax.lines[:2]}) == 2
+    assert len({str(line._unscaled_dash_pattern) for line in ax.lines[:2]}) == 2
+
+
+def test_curves_count_what_they_leave_out(table):
+    table.loc[[3, 7], "loss"] = np.nan
+    ax = figures.curves(table, "step", "loss", "method", log="")
+    assert "2 diverged values left out" in ax.get_title(loc="right")
+    assert np.isfinite(ax.lines[0].get_ydata()).all() and ax.get_yscale() == "linear"
+
+
+def test_every_line_has_its_own_colour_and_dashes():
+    names = [f"m{i}" for i in range(8)]
+    colours, dashes = figures.looks(names)
+    assert len(set(colours.values())) == len(set(dashes.values())) == 8
+    with pytest.raises(ValueError, match="9 lines cannot be told apart"):
+        figures.looks([*names, "m8"])
+
+
+def test_lines_bridge_gaps():
+    table = pd.DataFrame({"a": [1.0, np.nan, 3.0], "b": [2.0, 2.0, 2.0]}, index=[0, 1, 2])
+    ax = figures.lines(table)
+    assert ax.lines[0].get_xdata().tolist() == [0, 2]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_frames_hold_a_picture_and_an_alt_text_per_value():
+    drawn = []
+    page = figures.frames(lambda ax, v: drawn.append(v), [1, 2, 3], "K <", "Alt & text.", start=1)
+    text = page.data
+    alts = [unescape(a) for a in re.findall(r'<img alt="([^"]*)"', text)]
+    assert drawn == [1, 2, 3] and alts == [f"Alt & text. K <: {v}." for v in (1, 2, 3)]
+    assert len(re.findall(r"<img [^>]* hidden>", text)) == 2
+    assert 'min="0" max="2" value="1"' in text and 'aria-valuetext="2"' in text
+    labels = json.loads(unescape(re.search(r'data-labels="([^"]*)"', text)[1]))
+    assert labels == ["1", "2", "3"]
+    assert "http" not in text and "<script" not in text
+    assert not plt.get_fignums()  # nothing is shown twice
+
+
+def test_frames_take_panels_and_refuse_nothing():
+    seen = []
+    figures.frames(lambda axes, v: seen.append(axes.shape), [0], "x", "alt", panels=(1, 2))
+    assert seen == [(2,)]
+    with pytest.raises(ValueError, match="at least one value"):
+        figures.frames(lambda ax, v: None, [], "x", "alt")

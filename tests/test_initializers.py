@@ -1,0 +1,175 @@
+"""Initial weights against torch.nn.init, and their variance against the law."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from nettrain import initializers as init
+from nettrain import training
+from nettrain.models import RNN, cnn, mlp
+
+SHAPES = [(300, 200), (40, 500), (32, 16, 3, 3), (24, 8, 5)]
+
+
+def seeded(k=0):
+    return torch.Generator().manual_seed(k)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 1), (3, 2, 1, 4, 5)])
+def test_fan_is_torchs(shape):
+    assert init.fan(shape) == nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
+
+
+def test_fan_counts_the_products_of_a_layer():
+    """n_in: how many inputs an output sums; n_out: how many outputs an inner pixel feeds."""
+    layer = init.initialize(nn.Conv2d(2, 3, (3, 5), padding=(1, 2), bias=False), init.constant)
+    layer.weight.data.fill_(1.0)
+    x = torch.zeros(1, 2, 9, 11)
+    x[0, 0, 4, 5] = 1
+    n_in, n_out = init.fan(layer.weight.shape)
+    assert layer(x).count_nonzero() == n_out
+    assert layer(torch.ones_like(x))[0, 0, 4, 5] == n_in
+
+
+SAME_AS = [
+    (partial(init.constant, value=0.3), lambda w, g: nn.init.constant_(w, 0.3)),
+    (init.constant, lambda w, g: nn.init.zeros_(w)),
+    (init.gaussian, lambda w, g: nn.init.normal_(w, 0, 0.1, generator=g)),
+    (partial(init.gaussian, std=2), lambda w, g: nn.init.normal_(w, 0, 2, generator=g)),
+    (init.gaussian_in_out, lambda w, g: nn.init.xavier_normal_(w, generator=g)),
+    (partial(init.uniform, r=0.4), lambda w, g: nn.init.uniform_(w, -0.4, 0.4, generator=g)),
+    (init.xavier_tanh, lambda w, g: nn.init.xavier_uniform_(w, generator=g)),
+    (init.xavier_logistic, lambda w, g: nn.init.xavier_uniform_(w, 4, generator=g)),
+    (init.he, lambda w, g: nn.init.kaiming_normal_(w, generator=g)),
+    (init.gaussian_in, lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="linear", generator=g)),
+    (init.orthogonal, lambda w, g: nn.init.orthogonal_(w, generator=g)),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("ours, theirs", SAME_AS)
+def test_the_numbers_are_torchs(ours, theirs, shape):
+    w, expected = ours(shape, generator=seeded(7)), theirs(torch.empty(shape), seeded(7))
+    torch.testing.assert_close(w, expected, rtol=2e-6, atol=2e-6)
+    assert w.is_contiguous()
+
+
+# ------------------------------------------------------------------------ laws
+
+
+def variance(scheme, shape):
+    n_in, n_out = init.fan(shape)
+    return {
+        init.gaussian: 0.01,
+        init.uniform: 0.01 / 3,
+        init.gaussian_in: 1 / n_in,
+        init.gaussian_in_out: 2 / (n_in + n_out),
+        init.xavier_tanh: 2 / (n_in + n_out),
+        init.xavier_logistic: 32 / (n_in + n_out),
+        init.he: 2 / n_in,
+        init.orthogonal: 1 / max(shape[0], n_in),
+    }[scheme]
+
+
+random = [s for s in init.SCHEMES if s is not init.constant]
+flat = {init.uniform, init.xavier_tanh, init.xavier_logistic}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scheme", random, ids=lambda s: s.__name__)
+def test_mean_and_variance_follow_the_law(scheme, shape):
+    w, v = scheme(shape, generator=seeded(1)).double().flatten(), variance(scheme, shape)
+    n, excess = len(w), -1.2 if scheme in flat else 0.0
+    assert abs(w.mean()) < 4 * math.sqrt(v / n)
+    assert abs(w.var() / v - 1) < 4 * math.sqrt((2 + excess) / n)
+
+
+@pytest.mark.parametrize("scheme", [s for s in random if s is not init.orthogonal])
+def test_the_distribution_is_the_named_one(scheme):
+    shape = SHAPES[0]
+    w = scheme(shape, generator=seeded(2)).flatten().numpy() / math.sqrt(variance(scheme, shape))
+    r = math.sqrt(3)
+    law = stats.uniform(-r, 2 * r) if scheme in flat else stats.norm()
+    assert stats.kstest(w, law.cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6), (4, 3, 3, 3), (20, 2, 2, 2)])
+def test_orthogonal_has_orthonormal_rows_or_columns(shape):
+    W = init.orthogonal(shape, generator=seeded(3)).flatten(1).double()
+    small = W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W
+    torch.testing.assert_close(small, torch.eye(len(small)).double(), rtol=0, atol=1e-6)
+
+
+def test_orthogonal_is_evenly_distributed():
+    """The first entry of a Haar-distributed Q of size d: its square is Beta(1/2, (d − 1)/2)."""
+    g = seeded(4)
+    first = [init.orthogonal((4, 4), generator=g)[0, 0].item() for _ in range(2000)]
+    assert stats.kstest([q**2 for q in first], stats.beta(0.5, 1.5).cdf).pvalue > 0.01
+    assert stats.binomtest(sum(q > 0 for q in first), 2000).pvalue > 0.01
+
+
+@pytest.mark.parametrize("scheme", random, ids=lambda s: s.__name__)
+def test_the_generator_alone_decides(scheme):
+    state = torch.get_rng_state()
+    a, b, c = (scheme((8, 6), generator=seeded(k)) for k in (5, 5, 6))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+# ------------------------------------------------------------------------ a whole network
+
+
+@pytest.mark.parametrize("model", [partial(mlp, [20, 30, 10]), cnn, partial(RNN, 3, 8, 2)])
+def test_initialize_sets_every_layer_and_zero_biases(model):
+    net = init.initialize(model(), init.he, generator=seeded(8))
+    layers = [m for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    g = seeded(8)
+    for layer in layers:
+        assert torch.equal(layer.weight, init.he(layer.weight.shape, generator=g))
+        assert layer.bias is None or not layer.bias.any()
+
+
+def test_initialize_leaves_other_parameters_dtype_and_identity():
+    net = mlp([20, 30, 10], norm=nn.BatchNorm1d).double()
+    net[2].weight.data.fill_(3.0)
+    before = [id(p) for p in net.parameters()]
+    assert init.initialize(net, init.he) is net
+    assert [id(p) for p in net.parameters()] == before
+    assert (net[2].weight == 3).all() and net[1].weight.dtype == torch.float64
+
+
+def test_a_seed_decides_the_weights_of_a_run():
+    model = lambda: init.initialize(mlp([6, 5, 3]), init.orthogonal)  # noqa: E731
+    a, b, c = (training.build(model, seed)[1].weight for seed in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+REFUSED = [
+    (lambda: init.fan((5,)), ValueError, r"shape=\[5\] is not \[n_out, n_in, \*kernel\]"),
+    (lambda: init.he((5, 0)), ValueError, r"shape=\[5, 0\] is not"),
+    (lambda: init.orthogonal((5,)), ValueError, r"shape=\[5\] is not"),
+    (lambda: init.gaussian((5, 4), -0.1), ValueError, r"std=-0.1 is outside \[0, inf\)"),
+    (lambda: init.gaussian((5, 4), math.nan), ValueError, r"std=nan is outside \[0, inf\)"),
+    (lambda: init.uniform((5, 4), math.inf), ValueError, r"r=inf is outside \[0, inf\)"),
+    (lambda: init.initialize(nn.ReLU(), init.he), ValueError, "ReLU has no linear or convolution"),
+    (
+        lambda: init.initialize(nn.Sequential(nn.ConvTranspose2d(1, 1, 3)), init.he),
+        TypeError,
+        "'0' is a transposed convolution",
+    ),
+    (
+        lambda: init.initialize(nn.Linear(4, 3), lambda shape, generator: torch.zeros(4, 3)),
+        ValueError,
+        r"\[4, 3\] for a weight of shape \[3, 4\]",
+    ),
+]
+
+
+@pytest.mark.parametrize("wrong, error, message", REFUSED)
+def test_errors_say_what_is_wrong(wrong, error, message):
+    with pytest.raises(error, match=message):
+        wrong()

@@ -1,0 +1,335 @@
+"""Normalization layers against torch's, in float64; and the laws of what they are for."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from nettrain import normalization as norm
+from nettrain import optimizers as o
+from nettrain import training
+from nettrain.adapter import Optimizer
+from nettrain.data import Data, Split
+from nettrain.initializers import he, initialize
+from nettrain.models import mlp
+from nettrain.regularization import Dropout
+from nettrain.sweep import Sweep
+
+g = torch.Generator().manual_seed(0)
+exact = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+
+
+def randn(*shape):
+    return torch.randn(shape, generator=g, dtype=torch.float64)
+
+
+def gradients(out, weights, *inputs):
+    return torch.autograd.grad((out * weights).sum(), inputs)
+
+
+def affine(layer, gamma, beta):
+    """A layer in float64 with these γ and β."""
+    layer = layer.double()
+    for p, value in zip(layer.parameters(), (gamma, beta), strict=True):
+        p.data.copy_(value)
+    return layer
+
+
+def assert_same(ours, theirs, x):
+    """Equal outputs and gradients, for the input and all parameters."""
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, expected = ours(a), theirs(b)
+    exact(y, expected)
+    if not y.requires_grad:
+        return
+    weights = randn(*y.shape)
+    mine = gradients(y, weights, a, *ours.parameters())
+    exact(mine, gradients(expected, weights, b, *theirs.parameters()))
+
+
+# ------------------------------------------------------------------------ batch norm
+
+BATCHES = {
+    "1-d": (nn.BatchNorm1d, (8, 5)),
+    "two examples": (nn.BatchNorm1d, (2, 5)),
+    "signals": (nn.BatchNorm1d, (3, 5, 4)),
+    "2-d": (nn.BatchNorm2d, (3, 5, 4, 2)),
+    "one image": (nn.BatchNorm2d, (1, 5, 4, 2)),
+}
+
+
+@pytest.mark.parametrize("rate, eps", [(0.1, 1e-5), (1.0, 1e-3), (0.0, 0.5)])
+@pytest.mark.parametrize("kind", BATCHES)
+def test_batch_norm_is_torchs(kind, rate, eps):
+    torchs, shape = BATCHES[kind]
+    gamma, beta = randn(5), randn(5)
+    ours = affine(norm.BatchNorm(5, rate=rate, eps=eps), gamma, beta)
+    theirs = affine(torchs(5, momentum=rate, eps=eps), gamma, beta)
+    for _ in range(4):
+        assert_same(ours, theirs, 3 * randn(*shape) + 2)
+        exact(ours.running_mean, theirs.running_mean)
+        exact(ours.running_var, theirs.running_var)
+    before = ours.running_var.clone()
+    assert_same(ours.eval(), theirs.eval(), randn(*shape))
+    assert torch.equal(ours.running_var, before)
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_the_backward_pass_by_hand_is_autograds(n):
+    x, gamma, beta, dy = 3 * randn(n, 4) + 1, randn(4), randn(4), randn(n, 4)
+    layer, leaf = affine(norm.BatchNorm(4), gamma, beta), x.clone().requires_grad_()
+    expected = gradients(layer(leaf), dy, leaf, layer.gamma, layer.beta)
+    exact(norm.batch_norm_backward(dy, x, gamma), expected)
+
+
+def test_a_bias_before_batch_norm_is_cancelled():
+    layer, x = norm.BatchNorm(4).double(), randn(9, 4)
+    bias = torch.full((4,), 5.0, dtype=torch.float64, requires_grad=True)
+    exact(layer(x + bias), layer(x))
+    exact(gradients(layer(x + bias), randn(9, 4), bias)[0], torch.zeros(4).double())
+
+
+def test_the_identity_is_recovered_with_eps_in_gamma():
+    x = 0.01 * randn(50, 3) + 4
+    mean, var = x.mean(0), x.var(0, correction=0)
+    right = affine(norm.BatchNorm(3), (var + 1e-5).sqrt(), mean)
+    wrong = affine(norm.BatchNorm(3), var.sqrt(), mean)
+    exact(right(x), x)
+    assert (wrong(x) - x).abs().max() > 1e-4
+
+
+def trained(seed=0):
+    net = training.build(lambda: mlp([6, 8, 7, 3], norm=norm.BatchNorm), seed).double()
+    for _ in range(3):
+        net(randn(5, 6))
+    return net
+
+
+def test_full_statistics_are_those_of_all_examples():
+    net, x = trained(), randn(40, 6)
+    twin = copy.deepcopy(net).train()
+    expected = twin(x)  # in training mode the one batch is all there is
+    result = norm.full_statistics(net.eval(), x)
+    assert result is net and not any(m.training for m in net.modules())
+    layers = [m for m in net if isinstance(m, norm.BatchNorm)]
+    assert [m.rate for m in layers] == [0.1, 0.1]
+    for m in layers:  # the running variance is the unbiased one
+        m.running_var.mul_(39 / 40)
+    exact(net(x), expected)
+
+
+def test_full_statistics_are_torchs_cumulative_average_of_one_batch():
+    net, x = trained(), randn(40, 6)
+    twin = mlp([6, 8, 7, 3], norm=partial(nn.BatchNorm1d, momentum=None)).double()
+    for p, q in zip(twin.parameters(), net.parameters(), strict=True):
+        p.data.copy_(q)
+    twin(x)
+    norm.full_statistics(net, x)
+    exact(net.eval()(x), twin.eval()(x))
+
+
+def test_full_statistics_leave_dropout_out_and_modes_as_they_were():
+    net = mlp([6, 8, 3], norm=norm.BatchNorm, keep=0.5).double()
+    net[1].eval()
+    modes, key = [m.training for m in net.modules()], [m for m in net if isinstance(m, Dropout)][0]
+    norm.full_statistics(net, randn(40, 6))
+    assert [m.training for m in net.modules()] == modes and key.key.tolist() == [0, 0, 0]
+
+
+# ------------------------------------------------------------------------ layer norm
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.1])
+@pytest.mark.parametrize("shape", [(8, 5), (1, 5), (3, 4, 5), (5,)])
+def test_layer_norm_is_torchs(shape, eps):
+    gamma, beta = randn(5), randn(5)
+    ours = affine(norm.LayerNorm(5, eps=eps), gamma, beta)
+    theirs = affine(nn.LayerNorm(5, eps=eps), gamma, beta)
+    assert_same(ours, theirs, 3 * randn(*shape) + 2)
+    assert_same(ours.eval(), theirs.eval(), randn(*shape))
+
+
+def test_layer_norm_is_batch_norm_on_the_other_axis():
+    x = randn(7, 5)
+    batch, layer = norm.BatchNorm(5).double(), norm.LayerNorm(7).double()
+    exact(batch(x), layer(x.T).T)
+
+
+def test_the_cell_is_torchs_cell_with_torchs_layer_norm():
+    cell = norm.LayerNormCell(3, 4).double()
+    cell.norm.gamma.data, cell.norm.beta.data = randn(4), randn(4)
+    h = twin = randn(5, 4)
+    W, U = cell.input.weight, cell.recurrent.weight
+    for x in randn(6, 5, 3):
+        h = cell(x, h)
+        z = F.linear(x, W) + F.linear(twin, U)
+        twin = torch.tanh(F.layer_norm(z, (4,), cell.norm.gamma, cell.norm.beta))
+    weights = randn(5, 4)
+    exact(h, twin)
+    exact(gradients(h, weights, *cell.parameters()), gradients(twin, weights, *cell.parameters()))
+
+
+def test_the_cell_does_not_notice_the_scale_of_its_weights():
+    cell, x, h = norm.LayerNormCell(3, 4).double(), randn(5, 3), randn(5, 4)
+    cell.norm.eps = 0.0
+    before = cell(x, h)
+    for p in (cell.input.weight, cell.recurrent.weight):
+        p.data *= 100
+    exact(cell(x, h), before)
+
+
+# ------------------------------------------------------------------------ weight norm
+
+
+@pytest.mark.parametrize(
+    "layer, shape", [(nn.Linear(4, 3), (5, 4)), (nn.Conv2d(2, 3, 3), (2, 2, 5, 6))]
+)
+def test_weight_norm_is_torchs(layer, shape):
+    layer = layer.double()
+    ours = norm.weight_norm(copy.deepcopy(layer))
+    theirs = parametrizations.weight_norm(copy.deepcopy(layer))
+    x = randn(*shape)
+    exact(ours(x), layer(x))
+    for net in (ours, theirs):
+        net.parametrizations.weight.original0.data *= 1.7
+        net.parametrizations.weight.original1.data += 0.1
+    shapes = [[tuple(p.shape) for p in net.parameters()] for net in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+    assert_same(ours, theirs, x)
+
+
+def test_weight_norm_of_a_unit_has_length_g_and_a_gradient_across_v():
+    layer = norm.weight_norm(nn.Linear(4, 3).double())
+    g, v = (layer.parametrizations.weight.original0, layer.parametrizations.weight.original1)
+    g.data = torch.tensor([[1.0], [2.0], [0.5]]).double()
+    exact(layer.weight.norm(dim=1), g.flatten())
+    _, dv = gradients(layer(randn(5, 4)), randn(5, 3), g, v)
+    exact((dv * v).sum(1), torch.zeros(3).double())
+
+
+# ------------------------------------------------------------------------ local response norm
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("shape", [(2, 6, 3, 4), (2, 6, 5)])
+def test_local_response_norm_is_torchs_with_alpha_times_n(n, shape):
+    ours = norm.LocalResponseNorm(n, k=1.5, alpha=0.3, beta=0.6).double()
+    theirs = nn.LocalResponseNorm(n, alpha=0.3 * n, beta=0.6, k=1.5)
+    assert_same(ours, theirs, 2 * randn(*shape))
+    leaf, twin, weights = (x := randn(*shape)).requires_grad_(), x, randn(*shape)
+    exact(gradients(ours(leaf), weights, leaf), gradients(theirs(twin), weights, twin))
+
+
+def test_local_response_norm_is_its_sum():
+    x, c = randn(2, 7), 7
+    ours = norm.LocalResponseNorm(5, k=2.0, alpha=1e-2, beta=0.75)
+    expected = x.clone()
+    for p in range(c):
+        energy = (x[:, max(0, p - 2) : min(c, p + 3)] ** 2).sum(1)
+        expected[:, p] = x[:, p] / (2 + 1e-2 * energy) ** 0.75
+    exact(ours(x), expected)
+
+
+def test_the_defaults_are_alexnets():
+    theirs = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+    x = 30 * randn(2, 8, 3, 3)
+    exact(norm.LocalResponseNorm()(x), theirs(x))
+
+
+# ------------------------------------------------------------------------ in a sweep
+
+
+def random_data(*shape):
+    splits = (
+        Split(torch.randn(n, *shape, generator=g).double(), torch.randint(3, (n,), generator=g))
+        for n in (22, 9, 5)
+    )
+    return Data("random", *splits)
+
+
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.output = norm.LayerNormCell(2, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        return self.output(h)
+
+
+def weighted():
+    net = mlp([6, 5, 3])
+    return nn.Sequential(*(norm.weight_norm(m) if isinstance(m, nn.Linear) else m for m in net))
+
+
+def convolutions():
+    middle = [norm.BatchNorm(2), nn.ReLU(), norm.LocalResponseNorm(3)]
+    return nn.Sequential(nn.Conv2d(1, 2, 3), *middle, nn.Flatten(), nn.Linear(8, 3))
+
+
+flat, images, signals = random_data(6), random_data(1, 4, 4), random_data(5, 2)
+NETS = {
+    "batch norm": (partial(mlp, [6, 5, 4, 3], norm=partial(norm.BatchNorm, rate=0.3)), flat),
+    "batch norm and dropout": (partial(mlp, [6, 5, 3], norm=norm.BatchNorm, keep=0.7), flat),
+    "batch norm, 2-d, and local response norm": (convolutions, images),
+    "layer norm": (partial(mlp, [6, 5, 3], norm=norm.LayerNorm), flat),
+    "layer-normalized recurrent cell": (Reader, signals),
+    "weight norm": (weighted, flat),
+    "initialized": (lambda: initialize(mlp([6, 5, 3], norm=norm.BatchNorm), he), flat),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_row_of_a_sweep_is_that_run_alone(name):
+    model, data = NETS[name]
+    work = Sweep(model, o.momentum, data, batch=4, dtype=torch.float64)
+    runs, losses = work.advance(work.start(seeds=[0, 5, 0], lr=[0.05, 0.1, 0.01]), 12)
+    valid, _ = work.evaluate(runs, data.valid)
+    for r in range(len(runs)):
+        net = training.build(model, int(runs.seed[r])).double()
+        opt = Optimizer(net.parameters(), o.momentum, lr=runs.hyper["lr"][r].item())
+        how = {"steps": 12, "every": 12, "batch": 4, "seed": int(runs.seed[r]), "show": False}
+        row = training.fit(net, data, opt, **how).iloc[0]
+        exact(dict(work.network(runs, r).state_dict()), dict(net.state_dict()))
+        exact(losses[r].item(), row["train_loss"])
+        exact(valid[r].item(), row["valid_loss"])
+
+
+# ------------------------------------------------------------------------ refusals
+
+
+class Zero(nn.Module):
+    weight = torch.zeros(3, 4)
+
+
+REFUSED = [
+    (lambda: norm.BatchNorm(0), "d=0 must be a positive"),
+    (lambda: norm.BatchNorm(3, eps=-1), r"eps=-1 is outside \[0, inf\)"),
+    (lambda: norm.BatchNorm(3, rate=1.5), r"rate=1.5 is outside \[0, 1\]"),
+    (lambda: norm.BatchNorm(3)(torch.ones(2, 4)), r"shape \[2, 4\], but d=3: \[n, d, ...\]"),
+    (lambda: norm.BatchNorm(3)(torch.ones(3)), r"shape \[3\], but d=3"),
+    (lambda: norm.BatchNorm(3)(torch.ones(1, 3)), r"shape \[1, 3\]: one value has no variance"),
+    (lambda: norm.LayerNorm(-2), "d=-2 must be"),
+    (lambda: norm.LayerNorm(3, eps=float("nan")), "eps=nan is outside"),
+    (lambda: norm.LayerNorm(1)(torch.ones(2, 3)), r"shape \[2, 3\], but d=1: \[..., d\]"),
+    (lambda: norm.full_statistics(mlp([2, 2]), torch.ones(3, 2)), "Sequential has no BatchNorm"),
+    (lambda: norm.weight_norm(nn.ReLU()), r"ReLU has no weight \[n_out, n_in, ...\]"),
+    (lambda: norm.weight_norm(nn.BatchNorm1d(3)), "BatchNorm1d has no weight"),
+    (lambda: norm.weight_norm(Zero()), r"units \[0, 1, 2\] have no direction: all zero"),
+    (lambda: norm.LocalResponseNorm(0), "n=0, k=2.0, alpha=0.0001: give n ≥ 1"),
+    (lambda: norm.LocalResponseNorm(5, k=0), "k=0"),
+    (lambda: norm.LocalResponseNorm(5, alpha=-1), "alpha=-1"),
+    (lambda: norm.LocalResponseNorm()(torch.ones(3)), r"shape \[3\]; give \[m, c, ...\]"),
+]
+
+
+@pytest.mark.parametrize("wrong, message", REFUSED)
+def test_errors_say_what_is_wrong(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()
