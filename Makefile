@@ -2,13 +2,14 @@
 # make read   serve it on localhost           make lint   what pre-commit checks
 # make bench  measure speed side by side      make evidence   accept the verdicts of this build
 # make look-again   every chapter with three other sets of seeds: do the verdicts stay?
+# make colab  every chapter in an environment like Colab's
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 .DEFAULT_GOAL := book
-.PHONY: book test read lint bench evidence look-again clean
+.PHONY: book test read lint bench evidence look-again colab clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +39,16 @@ evidence: book
 
 look-again: $(READY)
 	$(BIN)/python -m _ext.verdicts look-again
+
+# every chapter in a fresh environment with what Colab ships, and the package without its dependencies
+colab:
+	rm -rf _build/colab && $(PYTHON) -m venv _build/colab/venv
+	_build/colab/venv/bin/pip install --disable-pip-version-check -q -r tests/colab-requirements.txt
+	_build/colab/venv/bin/pip install --disable-pip-version-check -q --no-deps .
+	for chapter in chapters/*.ipynb; do \
+	  echo $$chapter; \
+	  _build/colab/venv/bin/jupyter-execute --timeout 600 --output $(CURDIR)/_build/colab/out.ipynb $$chapter || exit 1; \
+	done
 
 clean:
 	rm -rf _build

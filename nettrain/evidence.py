@@ -161,22 +161,22 @@ def committed() -> dict[str, dict]:
 
 
 def summary(records: dict[str, dict]) -> str:
-    """All verdicts as a Markdown table: claim, verdict, effect with interval and n, where."""
-    lines = ["| claim | verdict | measured | where |", "|---|---|---|---|"]
+    """All verdicts in Markdown: claim, verdict, measure, effects with interval and n, chapter."""
+    lines = []
     for name, r in sorted(records.items()):
         unit = f" {r['unit']}" if r["unit"] else ""
-        found = []
+        chapter = r["chapter"].split("/")[-1]
+        lines += [f"**{name}: {r['verdict']}.** {r['says']} ([{chapter}]({chapter}.ipynb))", ""]
+        margin = f" ({r['predicts']} ±{r['margin']:g}{unit})" if r["margin"] else ""
+        lines.append(f"- *{r['measure']}*{margin}")
         for condition, c in r["conditions"].items():
             start = f"{condition}: " if condition else ""
             if "tolerance" in c:
-                found.append(f"{start}error {c['error']:.2g} (tolerance {c['tolerance']:.2g})")
+                lines.append(f"- {start}error {c['error']:.2g}, tolerance {c['tolerance']:.2g}")
                 continue
             span = f"{c['effect']:.3g}{unit} [{c['low']:.3g}, {c['high']:.3g}], n = {c['n']}"
-            found.append(f"{start}{span}, {c['verdict']}" if condition else span)
-        chapter = r["chapter"].split("/")[-1]
-        says = f"**{name}** {r['says']} *{r['measure']}*, margin {r['margin']:g}{unit}."
-        cells = (says, f"**{r['verdict']}**", "<br>".join(found), f"[{chapter}]({chapter}.ipynb)")
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            lines.append(f"- {start}{span}" + (f", {c['verdict']}" if condition else ""))
+        lines.append("")
     return "\n".join(lines)
 
 
