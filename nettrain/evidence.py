@@ -167,7 +167,8 @@ def summary(records: dict[str, dict]) -> str:
         unit = f" {r['unit']}" if r["unit"] else ""
         chapter = r["chapter"].split("/")[-1]
         lines += [f"**{name}: {r['verdict']}.** {r['says']} ([{chapter}]({chapter}.ipynb))", ""]
-        margin = f" ({r['predicts']} ±{r['margin']:g}{unit})" if r["margin"] else ""
+        margin = "predicted within" if r["predicts"] == "within" else "margin"
+        margin = f" ({margin} ±{r['margin']:g}{unit})" if r["margin"] else ""
         lines.append(f"- *{r['measure']}*{margin}")
         for condition, c in r["conditions"].items():
             start = f"{condition}: " if condition else ""

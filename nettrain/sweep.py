@@ -156,15 +156,9 @@ class Sweep:
                     f"{name} has shape {list(value.shape)}, but there are {len(seeds)} seeds"
                 )
             columns[name] = value.expand(len(seeds)).clone()
-        nets = {
-            s: training.build(self.model, s).to(self.device, self.dtype)
-            for s in dict.fromkeys(seeds)
-        }
-        flat = {
-            s: torch.cat([p.detach().flatten() for p in net.parameters()])
-            for s, net in nets.items()
-        }
-        theta = torch.stack([flat[s] for s in seeds])
+        nets = {s: self._build(s) for s in dict.fromkeys(seeds)}
+        flat = {s: nn.utils.parameters_to_vector(net.parameters()) for s, net in nets.items()}
+        theta = torch.stack([flat[s] for s in seeds]).detach()
         names = [name for name, _ in self._net.named_buffers()]
         buffers = {k: torch.stack([nets[s].get_buffer(k) for s in seeds]) for k in names}
         state = tuple(torch.zeros_like(theta) for _ in state_names(self.rule))
@@ -187,10 +181,8 @@ class Sweep:
             raise ValueError("no runs to advance: the selection is empty")
         if steps < 0:
             raise ValueError(f"steps={steps} must not be negative")
-        parts, losses = zip(
-            *(self._advance(part, steps) for part in self._chunks(runs)), strict=True
-        )
-        return join(parts), torch.cat(losses)
+        done = [self._advance(part, steps) for part in self._chunks(runs)]
+        return join([part for part, _ in done]), torch.cat([loss for _, loss in done])
 
     def _advance(self, runs: Runs, steps: int) -> tuple[Runs, Tensor]:
         n, flat = len(self.data.train), self.data.train.x.flatten(1)
