@@ -24,7 +24,7 @@ def run(device: torch.device) -> list[dict]:
         model = mlp(sizes).to(device)
         for p in model.parameters():
             p.grad = torch.randn_like(p)
-        peer = partial(torch.optim.Adam, model.parameters(), lr=1e-6)
+        peer = partial(torch.optim.Adam, list(model.parameters()), lr=1e-6)
         optimizers = {
             "rule": Optimizer(model.parameters(), o.adam, lr=1e-6),
             "rule compiled": Optimizer(model.parameters(), o.adam, lr=1e-6, compile=True),
