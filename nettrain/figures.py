@@ -177,7 +177,7 @@ this.setAttribute('aria-valuetext', text);
 """
 
 _PLAY = """
-const f = this.closest('.nt-frames'), s = f.querySelector('input');
+const f = this.closest('figure'), s = f.querySelector('input');
 const face = (sign, word) => { this.textContent = sign; this.setAttribute('aria-label', word); };
 const stop = () => { clearInterval(f.timer); f.timer = null; face('\u25b6', 'Play'); };
 if (f.timer) { stop(); return; }
@@ -194,3 +194,99 @@ _FRAMES = """<figure class="nt-frames" data-labels="{labels}" data-interval="{in
 <label>{name} <input type="range" min="0" max="{last}" value="{start}" aria-valuetext="{label}"
  oninput="{show}"></label> <output>{label}</output></div>
 <div>{images}</div><figcaption>{caption}</figcaption></figure>"""
+
+
+def race(
+    surface: tuple[np.ndarray, np.ndarray, np.ndarray],
+    paths: dict[str, np.ndarray],
+    alt: str,
+    *,
+    levels: Sequence[float] | int = 14,
+    shown: Sequence[str] = (),
+    goal: tuple[float, float] | None = None,
+    figsize: tuple[float, float] = (6.4, 4.0),
+    caption: str = "",
+    interval: int = 80,
+):
+    """Paths on the contours of a surface, to be played, with a box to tick for each path.
+
+    surface  x [m, n], y [m, n] and heights z [m, n]; the axes end where x and y do
+    paths    name -> points [T + 1, 2], all of the same length; NaN where a path has diverged
+    levels   of the contours; shown: the paths ticked at first (default: all); goal: marked by +
+
+    The page draws given points and computes none. Works without a kernel, a network or any other
+    file. Raises ValueError for no paths or unequal lengths.
+    """
+    from IPython.display import HTML
+
+    if len({len(p) for p in paths.values()}) != 1:
+        raise ValueError("race needs one or more paths of the same length")
+    x, y, z = (np.asarray(a) for a in surface)
+    fig, ax = plt.subplots(figsize=figsize)
+    ax.contour(x, y, z, levels, colors="0.75", linewidths=0.7)
+    if goal:
+        ax.plot(*goal, "k+", ms=11)
+    ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
+    file = io.BytesIO()
+    fig.savefig(file, format="webp", dpi=110, pil_kwargs={"lossless": True, "method": 6})
+    width, height = fig.get_size_inches() * 72
+    (left, bottom), (right, top) = ax.get_position().get_points() * (width, height)
+    lines, boxes = [], []
+    for k, (name, points) in enumerate(paths.items()):
+        points = np.asarray(points, dtype=float)
+        lost = np.cumsum(~np.isfinite(points).all(1)) > 0  # a diverged path stays where it was
+        points = points[np.where(lost, max(lost.argmax() - 1, 0), np.arange(len(points)))]
+        at = ax.transData.transform(points) * 72 / fig.dpi
+        at = np.clip(np.stack([at[:, 0], height - at[:, 1]], 1), -9999, 9999)
+        text = " ".join(f"{u:.1f},{v:.1f}" for u, v in at)
+        colour, on = COLOURS[k % len(COLOURS)], name in (shown or paths)
+        dashes = " ".join(map(str, STYLES[(k + k // len(COLOURS)) % len(STYLES)]))
+        u, v = at[-1]
+        lines.append(
+            f'<g data-name="{name}" data-path="{text}"{"" if on else " hidden"}><polyline fill='
+            f'"none" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dashes}" '
+            f'points="{text}"/><circle r="3.5" fill="{colour}" cx="{u:.1f}" cy="{v:.1f}"/></g>'
+        )
+        boxes.append(
+            f'<label style="border-bottom: 3px solid {colour}"><input type="checkbox" '
+            f'value="{name}" oninput="{html.escape(_TICK)}"{" checked" if on else ""}> '
+            f"{name}</label>"
+        )
+    plt.close(fig)
+    return HTML(
+        _RACE.format(
+            last=at.shape[0] - 1, interval=interval, play=html.escape(_PLAY), caption=caption,
+            move=html.escape(_MOVE), boxes="\n".join(boxes), lines="".join(lines),
+            alt=html.escape(alt), image=base64.b64encode(file.getvalue()).decode(),
+            width=f"{width:g}", height=f"{height:g}", left=f"{left:.1f}", top=f"{height - top:.1f}",
+            inner=f"{right - left:.1f}", outer=f"{top - bottom:.1f}",
+        )
+    )  # fmt: skip
+
+
+_MOVE = """
+const f = this.closest('figure'), t = +this.value;
+f.querySelectorAll('g[data-path]').forEach(g => {
+  const p = g.dataset.path.split(' ').slice(0, t + 1), c = g.querySelector('circle');
+  g.querySelector('polyline').setAttribute('points', p.join(' '));
+  [c.cx.baseVal.value, c.cy.baseVal.value] = p[t].split(',').map(Number);
+});
+f.querySelector('output').value = t;
+"""
+
+_TICK = """
+this.closest('figure').querySelector(`g[data-name="${this.value}"]`)
+  .toggleAttribute('hidden', !this.checked);
+"""
+
+_RACE = """<figure class="nt-frames nt-race" data-interval="{interval}">
+<div class="nt-controls"><button type="button" aria-label="Play" onclick="{play}">\u25b6</button>
+<label>step <input type="range" min="0" max="{last}" value="{last}" oninput="{move}"></label>
+<output>{last}</output></div>
+<fieldset class="nt-choice"><legend>Show</legend>
+{boxes}</fieldset>
+<svg role="img" aria-label="{alt}" viewBox="0 0 {width} {height}">
+<image href="data:image/webp;base64,{image}" width="{width}" height="{height}"/>
+<svg x="{left}" y="{top}" width="{inner}" height="{outer}" viewBox="{left} {top} {inner} {outer}">
+{lines}</svg></svg>
+<figcaption>{caption}</figcaption></figure>"""

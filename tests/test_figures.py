@@ -86,3 +86,22 @@ def test_frames_take_panels_and_refuse_nothing():
     assert seen == [(2,)]
     with pytest.raises(ValueError, match="at least one value"):
         figures.frames(lambda ax, v: None, [], "x", "alt")
+
+
+def test_race_draws_given_points_and_keeps_a_diverged_path_where_it_was():
+    x, y = np.meshgrid(np.linspace(0, 1, 5), np.linspace(0, 2, 5))
+    paths = {"a": np.array([[0, 0], [1, 2.0]]), "b": np.array([[0.5, 1], [np.nan, 1]])}
+    text = figures.race((x, y, x + y), paths, "Alt text.", shown=["a"], caption="Two.").data
+    found = dict(re.findall(r'<g data-name="(\w)" data-path="([^"]*)"', text))
+    points = {k: np.array([p.split(",") for p in v.split()], dtype=float) for k, v in found.items()}
+    left, bottom = points["a"][0]
+    right, top = points["a"][1]
+    assert right > left and top < bottom  # pixels count downwards
+    middle = [(left + right) / 2, (bottom + top) / 2]
+    np.testing.assert_allclose(points["b"], [middle, middle], atol=0.11)
+    assert (
+        'data-name="b"' in text and "Alt text." in text and "http://" not in text.split("svg", 1)[0]
+    )
+    assert text.count("checkbox") == 2 and text.count(" checked") == 1
+    with pytest.raises(ValueError, match="paths of the same length"):
+        figures.race((x, y, x), {}, "alt")

@@ -1,0 +1,336 @@
+"""Loss surfaces and what can be computed on them: test surfaces, Hessians, exact counterexamples.
+
+A surface is a function of points theta [..., P] to heights [...]: it treats many points at once.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from nettrain.optimizers import Rule, state_names
+
+Surface = Callable[[Tensor], Tensor]
+
+# ---------------------------------------------------------------------------- surfaces to walk on
+
+
+def bowl(theta: Tensor) -> Tensor:
+    """f = (x² + 25 y²) / 2: one minimum, steeper across than along.  [..., 2] -> [...]"""
+    x, y = theta.unbind(-1)
+    return (x**2 + 25 * y**2) / 2
+
+
+def saddle(theta: Tensor) -> Tensor:
+    """f = x² − y²: a minimum along x, a maximum along y, no bottom.  [..., 2] -> [...]
+
+    Figure 1.1.
+    """
+    x, y = theta.unbind(-1)
+    return x**2 - y**2
+
+
+def double_well(theta: Tensor) -> Tensor:
+    """f = x² / 2 + (y² − 1)² / 4: a saddle at 0 between minima at y = ±1.  [..., 2] -> [...]"""
+    x, y = theta.unbind(-1)
+    return x**2 / 2 + (y**2 - 1) ** 2 / 4
+
+
+def valley(theta: Tensor) -> Tensor:
+    """A wide flat bottom between bumps, after the look of figure 1.2.  [..., 2] -> [...]
+
+    f = s (2 − ½ cos 3x − ½ cos 3y) with s = 1 / (1 + e^(6 − 3 r²)), r² = x² + y²
+    """
+    x, y = theta.unbind(-1)
+    wall = torch.sigmoid(3 * (x**2 + y**2) - 6)
+    return wall * (2 - (torch.cos(3 * x) + torch.cos(3 * y)) / 2)
+
+
+def rosenbrock(theta: Tensor) -> Tensor:
+    """f = (1 − x)² + 100 (y − x²)²: a bent valley to (1, 1).  [..., 2] -> [...]
+
+    Rosenbrock 1960.
+    """
+    x, y = theta.unbind(-1)
+    return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+
+
+def beale(theta: Tensor) -> Tensor:
+    """f = Σₖ (cₖ − x + x yᵏ)², c = 1.5, 2.25, 2.625: plateaus and walls around (3, ½).
+
+    [..., 2] -> [...]  Beale 1958.
+    """
+    x, y = theta.unbind(-1)
+    return sum((c - x + x * y**k) ** 2 for k, c in enumerate((1.5, 2.25, 2.625), start=1))
+
+
+def cliff_state(theta: Tensor, h0: float = 0.3, steps: int = 100) -> Tensor:
+    """h_t = σ(w h_{t−1} + b), the state after `steps` of them.  θ = (w, b) [..., 2] -> [...]"""
+    w, b = theta.unbind(-1)
+    h = torch.full_like(w, h0)
+    for _ in range(steps):
+        h = torch.sigmoid(w * h + b)
+    return h
+
+
+def cliff(theta: Tensor, h0: float = 0.3, steps: int = 100, target: float = 0.65) -> Tensor:
+    """L = (h_100 − 0.65)² of a recurrent network of one unit.  θ = (w, b) [..., 2] -> [...]
+
+    Figure 1.5; the state's law is `cliff_state`. A cliff where w > 0 > b. Pascanu et al. 2013.
+    """
+    return (cliff_state(theta, h0, steps) - target) ** 2
+
+
+def gradient(f: Surface, theta: Tensor) -> Tensor:
+    """∇f at each point.  [..., P] -> [..., P]"""
+    theta = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(f(theta).sum(), theta)[0]
+
+
+def path(
+    rule: Rule, f: Surface, start: Tensor, steps: int, *, clip: Callable | None = None, **hyper
+) -> Tensor:
+    """θ₀ ... θ_T of a rule on exact gradients of a surface.  [..., P] -> [T + 1, ..., P]
+
+    clip  gradients [..., P] -> gradients [..., P]
+    """
+    theta = start
+    state = [torch.zeros_like(theta) for _ in state_names(rule)]
+    points = [theta]
+    for t in range(1, steps + 1):
+        g = gradient(f, theta)
+        theta, *state = rule(theta, clip(g) if clip else g, *state, t=t, **hyper)
+        points.append(theta)
+    return torch.stack(points)
+
+
+# -------------------------------------------------------------- a network as a surface, curvature
+
+
+def network(
+    theta: Tensor, sizes: Sequence[int], x: Tensor, activation: Callable = torch.tanh
+) -> Tensor:
+    """A multilayer perceptron as a function of its parameters.  [..., P], [n, d] -> [..., n, out]
+
+        h ← φ(W h + b) for each layer, the last without φ
+
+    θ holds W, b of the first layer, then of the next, as `models.mlp(sizes).parameters()` does.
+    Raises ValueError if θ has another length.
+    """
+    if theta.shape[-1] != count(sizes):
+        raise ValueError(f"theta has {theta.shape[-1]} numbers, sizes={list(sizes)} need others")
+    h, at = x, 0
+    for k, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        w = theta[..., at : at + n_in * n_out].unflatten(-1, (n_out, n_in))
+        b = theta[..., at + n_in * n_out : at + (n_in + 1) * n_out]
+        h = (activation(h) if k else h) @ w.mT + b[..., None, :]
+        at += (n_in + 1) * n_out
+    return h
+
+
+def count(sizes: Sequence[int]) -> int:
+    """P = Σ (n_in + 1) n_out, the number of parameters of `network`."""
+    return sum((n_in + 1) * n_out for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def mean_cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+    """−(1/n) Σ log softmax(out)_y.  [..., n, classes], [n] -> [...]"""
+    log_p = out.log_softmax(-1)
+    return -log_p.gather(-1, y.expand(out.shape[:-1])[..., None]).mean((-2, -1))
+
+
+def hessian(f: Surface, theta: Tensor) -> Tensor:
+    """H_ij = ∂²f / ∂θ_i ∂θ_j, exact, one backward pass per column.  [..., P] -> [..., P, P]"""
+    theta = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        (g,) = torch.autograd.grad(f(theta).sum(), theta, create_graph=True)
+        sums = g.flatten(0, -2).sum(0) if g.ndim > 1 else g
+        rows = [torch.autograd.grad(s, theta, retain_graph=True)[0] for s in sums]
+    return torch.stack(rows, -2)
+
+
+def index(eigenvalues: Tensor, zero: float = 1e-6) -> Tensor:
+    """Fraction of eigenvalues below −zero · max |λ|.  [..., P] -> [...]"""
+    scale = eigenvalues.abs().amax(-1, keepdim=True)
+    return (eigenvalues < -zero * scale).to(eigenvalues.dtype).mean(-1)
+
+
+def sharpness(f: Surface, theta: Tensor, steps: int = 60) -> Tensor:
+    """λ_max of the Hessian by power iteration, from below.  [..., P] -> [...]
+
+        v ← H v / ‖H v‖,  λ = vᵀ H v
+
+    Finds the eigenvalue of largest size: where training ended, that is the largest one.
+    """
+    theta = theta.detach().requires_grad_()
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(theta.shape[-1], generator=generator).to(theta).expand(theta.shape)
+    with torch.enable_grad():
+        (g,) = torch.autograd.grad(f(theta).sum(), theta, create_graph=True)
+        for _ in range(steps):
+            v = v / v.norm(dim=-1, keepdim=True)
+            (hv,) = torch.autograd.grad(g, theta, v, retain_graph=True)
+            v, value = hv, (v * hv).sum(-1)
+    return value
+
+
+def rescale(theta: Tensor, sizes: Sequence[int], factor: float) -> Tensor:
+    """W₁, b₁ times factor, W₂ over factor: the same function of a ReLU network.  [P] -> [P]
+
+    σ(a z) = a σ(z) for a > 0. Dinh et al. 2017. Raises ValueError unless factor > 0.
+    """
+    if not factor > 0:
+        raise ValueError(f"factor={factor} must be positive")
+    first = (sizes[0] + 1) * sizes[1]
+    second = first + sizes[1] * sizes[2]
+    parts = theta[..., :first] * factor, theta[..., first:second] / factor, theta[..., second:]
+    return torch.cat(parts, -1)
+
+
+def between(one: Tensor, other: Tensor, points: int = 21) -> Tensor:
+    """θ = (1 − s) θ₁ + s θ₂ for s from 0 to 1.  [..., P], [..., P] -> [points, ..., P]"""
+    s = torch.linspace(0, 1, points, dtype=one.dtype, device=one.device)
+    s = s.view(-1, *(1,) * one.ndim)
+    return (1 - s) * one + s * other
+
+
+def critical_points(f: Surface, theta: Tensor, steps: int = 50, reach: float = 0.5) -> Tensor:
+    """Points near theta where ∇f vanishes, of whatever kind: Newton's method.  [..., P] -> [..., P]
+
+        θ ← θ − V (Vᵀ g / λ) where H = V diag(λ) Vᵀ
+
+    It goes up along a direction of negative curvature as it goes down along one of positive, so it
+    is drawn to saddles and minima alike. |λ| is kept above 1e-3 and the step below `reach`. Not
+    every start arrives: look at ‖∇f‖ afterwards.
+    """
+    for _ in range(steps):
+        values, vectors = torch.linalg.eigh(hessian(f, theta))
+        values = torch.where(values < 0, -1, 1) * values.abs().clamp(min=1e-3)
+        along = (vectors.mT @ gradient(f, theta)[..., None])[..., 0]
+        step = (vectors @ (along / values)[..., None])[..., 0]
+        theta = theta - step * (reach / step.norm(dim=-1, keepdim=True)).clamp(max=1)
+    return theta
+
+
+# ------------------------------------------------------------------------------- random matrices
+
+
+def gaussian_symmetric(n: int, samples: int, generator: torch.Generator) -> Tensor:
+    """Symmetric matrices of independent normal entries.  -> [samples, n, n], float64
+
+        H = (A + Aᵀ) / √(2 n), A_ij ~ N(0, 1)
+
+    The Gaussian orthogonal ensemble: entries of variance 1/n off the diagonal, 2/n on it.
+    """
+    a = torch.randn(samples, n, n, generator=generator, dtype=torch.float64)
+    return (a + a.mT) / math.sqrt(2 * n)
+
+
+def semicircle(x: Tensor) -> Tensor:
+    """p(x) = √(4 − x²) / 2π on [−2, 2]: density of eigenvalues as n → ∞.  [...] -> [...]
+
+    Wigner 1958, for `gaussian_symmetric`.
+    """
+    return (4 - x**2).clamp(min=0).sqrt() / (2 * math.pi)
+
+
+# ------------------------------------------------------------- where optimizers go: two problems
+
+
+def spurious_features(y: Tensor) -> Tensor:
+    """Inputs on which adaptive methods find a solution that does not generalize.  [n] -> [n, d]
+
+    Row i: its label yᵢ = ±1, then 1, 1, then a block of five of its own, of which one is 1 if
+    yᵢ = 1 and all five if yᵢ = −1, the rest 0; so d = 3 + 5 n. Only the first feature tells
+    anything about new examples. Wilson et al. 2017, section 3.3.
+
+    Raises ValueError for labels other than ±1.
+    """
+    if not (y.abs() == 1).all():
+        raise ValueError("labels must be 1 or −1")
+    n = len(y)
+    own = torch.zeros(n, n, 5, dtype=y.dtype)
+    i = torch.arange(n)
+    own[i, i, 0] = 1
+    own[i, i, 1:] = (y < 0).to(y.dtype)[:, None]
+    return torch.cat([y[:, None], torch.ones(n, 2, dtype=y.dtype), own.flatten(1)], 1)
+
+
+def squared_loss(x: Tensor, y: Tensor) -> Surface:
+    """w -> ½ ‖X w − y‖², as a surface.  X [n, d], y [n]"""
+    return lambda w: (w @ x.mT - y).square().sum(-1) / 2
+
+
+def least_norm_limit(y: Tensor) -> Tensor:
+    """The solution of least norm of X w = y for X = `spurious_features(y)`.  [n] -> [d]
+
+        w = Xᵀ a,  aᵢ = (4 n₋ + 5) / D where yᵢ = 1,  −(4 n₊ + 1) / D where yᵢ = −1
+        D = 8 n₊ n₋ + 15 n₊ + 3 n₋ + 5
+
+    Where gradient descent and momentum go from w = 0: their steps are combinations of X's rows.
+    """
+    plus, minus = (y > 0).sum(), (y < 0).sum()
+    d = 8 * plus * minus + 15 * plus + 3 * minus + 5
+    a = torch.where(y > 0, 4 * minus + 5, -(4 * plus + 1)).to(y.dtype) / d
+    return a @ spurious_features(y)
+
+
+def sign_limit(y: Tensor) -> Tensor:
+    """w = sign(Xᵀ y) / 4 for X = `spurious_features(y)`.  [n] -> [d]
+
+    X sign(Xᵀ y) = 4 y if 1 is the more frequent label, so X w = y. Where AdaGrad, RMSprop and Adam
+    go from w = 0 (ε → 0): all gradients are multiples of Xᵀ y, which they divide by its size.
+    Wilson et al. 2017, lemma 3.1. Raises ValueError unless 1 is the more frequent label.
+    """
+    if not y.sum() > 0:
+        raise ValueError("1 must be the more frequent label")
+    return (spurious_features(y).mT @ y).sign() / 4
+
+
+def rare_large_gradient(rule: Rule, steps: int, *, c: float = 3.0, lr: float = 0.5, **hyper):
+    """x₀ ... x_T of a rule on losses f_t(x) = c x if t mod 3 = 1, else −x, on [−1, 1].
+
+        x ← min(1, max(−1, rule's step with η_t = η / √t))
+
+    The sum of three losses is (c − 2) x: for c > 2 the best point is −1. hyper may hold tensors,
+    [...]; the result is [T + 1, ...], float64. Adam with β₁ = 0 and β₂ = 1 / (1 + c²) goes to +1.
+    Reddi et al. 2018, theorem 1. Raises ValueError unless c > 2.
+    """
+    if not c > 2:
+        raise ValueError(f"c={c} must be above 2, else −1 is not the best point")
+    shape = torch.broadcast_shapes(*(torch.as_tensor(h).shape for h in hyper.values()), ())
+    x = torch.zeros(shape, dtype=torch.float64)
+    state = [torch.zeros_like(x) for _ in state_names(rule)]
+    points = [x]
+    for t in range(1, steps + 1):
+        g = torch.full_like(x, c if t % 3 == 1 else -1.0)
+        x, *state = rule(x, g, *state, t=t, lr=lr / math.sqrt(t), **hyper)
+        x = x.clamp(-1, 1)
+        points.append(x)
+    return torch.stack(points)
+
+
+# ------------------------------------------------------------------------ a task of long range
+
+
+def temporal_order(n: int, length: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Sequences whose class is the order of two symbols far from the end.  -> [n, T, 6], [n]
+
+    A symbol is one of six, one-hot: the first two carry the answer, four are distractors. One
+    carrier stands in the first fifth, one about the middle; the class, 0 ... 3, says which two
+    they were, in order. Hochreiter & Schmidhuber 1997; Pascanu et al. 2013.
+
+    Raises ValueError for fewer than 10 symbols.
+    """
+    if length < 10:
+        raise ValueError(f"length={length} is too short; give at least 10")
+    generator = torch.Generator().manual_seed(seed)
+    symbols = torch.randint(2, 6, (n, length), generator=generator)
+    y = torch.randint(0, 4, (n,), generator=generator)
+    rows, fifth = torch.arange(n), length // 5
+    symbols[rows, torch.randint(0, fifth, (n,), generator=generator)] = y // 2
+    middle = torch.randint(2 * fifth, 3 * fifth, (n,), generator=generator)
+    symbols[rows, middle] = y % 2
+    return torch.nn.functional.one_hot(symbols, 6).float(), y
