@@ -5,10 +5,12 @@ A surface is a function of points theta [..., P] to heights [...]: it treats man
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from nettrain import probes
 from nettrain.optimizers import Rule, state_names
 
 Surface = Callable[[Tensor], Tensor]
@@ -96,14 +98,8 @@ def path(
 
     clip  gradients [..., P] -> gradients [..., P]
     """
-    theta = start
-    state = [torch.zeros_like(theta) for _ in state_names(rule)]
-    points = [theta]
-    for t in range(1, steps + 1):
-        g = gradient(f, theta)
-        theta, *state = rule(theta, clip(g) if clip else g, *state, t=t, **hyper)
-        points.append(theta)
-    return torch.stack(points)
+    g = (lambda theta: clip(gradient(f, theta))) if clip else partial(gradient, f)
+    return probes.path(rule, g, start, steps, **hyper)
 
 
 # -------------------------------------------------------------- a network as a surface, curvature
