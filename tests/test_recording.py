@@ -1,0 +1,109 @@
+"""A recorded function repeats the operations of the function, on other values too."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import grad, vmap
+
+from nettrain.recording import record
+
+g = torch.Generator().manual_seed(0)
+
+
+def draw(*shape):
+    return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+
+def by_autograd(w, x):
+    """The gradient of a small network's loss, by autograd under vmap."""
+    loss = lambda w, x: (torch.tanh(x @ w).square() * torch.tensor(2.0)).mean()
+    return vmap(grad(loss))(w, x)
+
+
+def in_place(x, y):
+    z = x.clone()
+    z[0] += y[0]
+    z.view(-1)[1:] *= 3
+    return z
+
+
+def several(x, y):
+    values, places = x.sort(0)
+    return {"sorted": values, "places": places, "pair": (x + y, [y])}
+
+
+FUNCTIONS = {
+    "arithmetic": (lambda x, y: x * y + x.sqrt().nan_to_num(), (3, 4), (3, 4)),
+    "autograd under vmap": (by_autograd, (5, 4, 2), (5, 7, 4)),
+    "in place, through a view": (in_place, (3, 2), (3, 2)),
+    "several outputs, nested": (several, (4, 2), (4, 2)),
+    "an input unused": (lambda x, y: y, (2,), (2,)),
+    "convolution": (
+        vmap(lambda x, w: nn.functional.conv2d(x, w)),
+        (2, 1, 1, 5, 5),
+        (2, 3, 1, 2, 2),
+    ),
+    "log-softmax": (lambda x, y: torch.log_softmax(x, 0) - y, (3, 4), (3, 4)),
+}
+
+
+def assert_repeats(name, compile):
+    f, *shapes = FUNCTIONS[name]
+    run = record(f, *(draw(*s) for s in shapes), compile=compile)
+    for _ in range(3):
+        args = [draw(*s) for s in shapes]
+        before = [x.clone() for x in args]
+        torch.testing.assert_close(run(*args), f(*args), rtol=1e-13, atol=1e-13, equal_nan=True)
+        torch.testing.assert_close(args, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_recording_does_to_other_values_what_the_function_does(name):
+    assert_repeats(name, compile=False)
+
+
+@pytest.mark.compiler
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
+@pytest.mark.parametrize("name", ["arithmetic", "autograd under vmap"])
+def test_a_compiled_recording_too(name):
+    assert_repeats(name, compile=True)
+
+
+def test_recording_gives_the_gradient_of_convolution_and_normalization_layers():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).double()
+    names = [name for name, _ in net.named_parameters()]
+
+    def loss(params, x):
+        return torch.func.functional_call(net, params, x).square().sum()
+
+    params = {name: draw(4, *net.get_parameter(name).shape) for name in names}
+    step = vmap(grad(loss), in_dims=(0, None))
+    run = record(step, params, draw(6, 1, 4, 4))
+    other = {name: draw(*p.shape) for name, p in params.items()}
+    x = draw(6, 1, 4, 4)
+    torch.testing.assert_close(run(other, x), step(other, x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_tensor_from_elsewhere_stays_as_it_was():
+    offset = torch.tensor([1.0, 2.0])
+    run = record(lambda x: x + offset, torch.zeros(2))
+    assert run(torch.ones(2)).tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [lambda x: x * float(x.sum()), lambda x: x if x.sum() > 0 else -x, lambda x: x + x[0].item()],
+)
+def test_a_function_that_reads_a_number_is_refused(f):
+    with pytest.raises(RuntimeError, match="a tensor is read as a number"):
+        record(f, torch.ones(3))
+
+
+def test_a_tensor_that_was_made_unseen_is_refused():
+    def unseen(x):
+        with torch.utils._python_dispatch._disable_current_modes():
+            y = x.view(-1)  # shares its memory with x, but no recorder saw it
+        return y + 1
+
+    with pytest.raises(RuntimeError, match="was made unseen"):
+        record(unseen, torch.ones(3))
