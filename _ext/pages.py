@@ -1,0 +1,214 @@
+"""Sphinx extension: pages written from data, the chapters' cells and the last build.
+
+A page says where with a line such as `<!-- data: errata -->`. Nothing is listed by hand: a section
+is known by the errata that its text names, the claims that it judges, the rows of the sources that
+its cell's metadata names ({"nettrain": {"rows": ["A05"]}}) and the code that it shows.
+"""
+
+import json
+import platform
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import yaml
+from docutils.nodes import make_id
+from jupyter_cache import get_cache
+
+from _ext import build
+
+PLACE = re.compile(r"^<!-- data: (\w+) -->$", re.MULTILINE)
+ERRATA = re.compile(r"\b([ES])(\d\d)(?:-[ES](\d\d))?\b")
+LISTING = re.compile(r"literalinclude} \.\./nettrain/(\w+)\.py((?:\n:.*)*)")
+HAN = r"\u4e00-\u9fff"
+TERM = re.compile(rf"\*([^*\n]+)\*(?: \(| ?, )([^()\n]*?[{HAN}][^(),\n]*)")
+
+
+@dataclass
+class Section:
+    """A heading of a chapter, with what stands below it up to the next heading."""
+
+    page: str
+    title: str
+    anchor: str
+    text: str = ""
+    rows: set[str] = field(default_factory=set)
+    code: list[tuple[str, str]] = field(default_factory=list)  # (module, name)
+
+    @property
+    def link(self) -> str:
+        name = self.page.split("/")[-1]
+        return f'<a href="{name}.html#{self.anchor}">{plain(self.title)}</a>'
+
+
+def plain(title: str) -> str:
+    return re.sub(r"\$([^$]*)\$", r"\1", title).replace("*", "").replace("`", "")
+
+
+@cache
+def data(name: str) -> dict:
+    return yaml.safe_load((build.ROOT / "_data" / f"{name}.yml").read_text())
+
+
+def sections() -> list[Section]:
+    """All sections of all chapters, in the book's order."""
+    found = []
+    for page in build.chapters():
+        notebook, used = nbformat.read(build.ROOT / f"{page}.ipynb", 4), set()
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                rows = {id[:3] for id in re.findall(r"Claim\(\s*\"([AB]\d\d)", cell.source)}
+                found[-1].rows |= rows
+                found[-1].text += cell.source + "\n"
+                continue
+            outside = True  # of a fence
+            for line in cell.source.split("\n"):
+                outside ^= line.startswith(("```", ":::"))
+                if outside and (head := re.match(r"#{1,4} (.+)", line)):
+                    title = head[1].strip()
+                    anchor = make_id(re.sub(r"\{\w+\}`([^`]*)`", r"\1", plain(title)))
+                    anchor = anchor if anchor not in used else f"{anchor}-{len(used)}"
+                    used.add(anchor)
+                    found.append(Section(page, title, anchor))
+                found[-1].text += line + "\n"
+            found[-1].rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
+            for module, options in LISTING.findall(cell.source):
+                names = re.findall(r":pyobject: (\S+)", options)
+                found[-1].code += [(module, name) for name in names]
+    return found
+
+
+def errata_in(text: str) -> list[str]:
+    """The errata that a text names; "S03-S05" names three."""
+    found = []
+    for letter, first, last in ERRATA.findall(text):
+        found += [f"{letter}{k:02d}" for k in range(int(first), int(last or first) + 1)]
+    return list(dict.fromkeys(found))
+
+
+def table(head: list[str], rows) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in r) + " |" for r in lines)
+
+
+# --------------------------------------------------------------------------- the pages
+
+
+def errata() -> str:
+    """Each wrong statement with the right one and the sections that show it."""
+    shown = defaultdict(list)
+    for section in sections():
+        for name in errata_in(section.text):
+            shown[name].append(section)
+    parts = []
+    for letter, title in (("E", "The textbook"), ("S", "The slides")):
+        rows = []
+        for name, e in data("errata").items():
+            if name.startswith(letter):
+                where = ", ".join(s.link for s in shown[name])
+                where = where or ("to come" if e["code"] else "nothing to compute")
+                rows.append([f"**{name}**", e["place"], e["says"], e["right"], where])
+        parts += [f"## {title}", table(["", "Where", "Printed", "Right", "Shown in"], rows)]
+    return "\n\n".join(parts)
+
+
+def concordance() -> str:
+    """Each part of the sources: where it stands, what code it has, which tests, which verdicts."""
+    everything = sections()
+    verdicts = json.loads((build.ROOT / "nettrain" / "evidence.json").read_text())
+    parts = []
+    for letter, title in (("A", "The textbook chapter"), ("B", "The slides")):
+        rows = []
+        for name, about in data("rows").items():
+            if not name.startswith(letter):
+                continue
+            here = [s for s in everything if name in s.rows]
+            code = list(dict.fromkeys(c for s in here for c in s.code))
+            claims = [f"{i} ({v['verdict']})" for i, v in verdicts.items() if i[:3] == name]
+            tests = sorted({f"test_{module}" for module, _ in code})
+            rows.append(
+                [
+                    f"**{name}**",
+                    about,
+                    ", ".join(s.link for s in here) or "to come",
+                    ", ".join(f"`{module}.{obj}`" for module, obj in code),
+                    ", ".join(f"`{test}`" for test in tests),
+                    ", ".join(claims),
+                ]
+            )
+        head = ["", "About", "Section", "Code", "Tests", "Verdicts"]
+        parts += [f"## {title}", table(head, rows)]
+    return "\n\n".join(parts)
+
+
+def terms() -> dict[str, tuple[str, Section]]:
+    """Chinese terms in parentheses behind emphasized English: {Chinese: (English, first)}."""
+    found = {}
+    for section in sections():
+        for english, chinese in TERM.findall(section.text):
+            found.setdefault(chinese.strip(), (english, section))
+    return found
+
+
+def glossary() -> str:
+    """Each term: English, as the sources write it, as it is written now, first use."""
+    now = data("terms")
+    rows = [
+        [english, chinese, now.get(chinese, ""), section.link]
+        for chinese, (english, section) in sorted(terms().items(), key=lambda t: t[1][0].lower())
+    ]
+    return table(["English", "Sources", "Now also", "First use"], rows)
+
+
+def status() -> str:
+    """Seconds per chapter in the last build, verdicts, versions, machine."""
+    done = get_cache(build.BUILD / "jupyter-cache")
+    verdicts, rows, total = build.read_json(build.VERDICTS), [], 0.0
+    for page in build.chapters():
+        notebook = nbformat.read(build.ROOT / f"{page}.ipynb", 4)
+        record = done.match_cache_notebook(notebook)
+        seconds = record.data.get("execution_seconds", 0.0)
+        total += seconds
+        claims = sum(v["chapter"] == page for v in verdicts.values())
+        name = page.split("/")[-1]
+        when = f"{record.created:%Y-%m-%d}"
+        cells = sum(c.cell_type == "code" for c in notebook.cells)
+        rows.append([f"[{name}]({name}.ipynb)", f"{seconds:.0f}", cells, claims, when])
+    rows.append(["**all**", f"**{total:.0f}**", "", f"**{len(verdicts)}**", ""])
+    head = ["Chapter", "Seconds", "Code cells", "Verdicts", "Executed"]
+    return table(head, rows) + "\n\n" + versions()
+
+
+def versions() -> str:
+    names = ["torch", "numpy", "scipy", "pandas", "matplotlib", "scikit-learn", "jupyter-book"]
+    rows = [[name, version(name)] for name in names]
+    rows = [["Python", platform.python_version()], *rows]
+    devices = {v["device"] for v in build.read_json(build.VERDICTS).values()}
+    return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["", "Version"], rows)
+
+
+PAGES = {f.__name__: f for f in (errata, concordance, glossary, status)}
+
+
+# --------------------------------------------------------------------------- Sphinx
+
+
+def fill(app, docname: str, source: list[str]) -> None:
+    """Replace the page's placeholders by what the functions above write."""
+    source[0] = PLACE.sub(lambda place: PAGES[place[1]](), source[0])
+
+
+def outdated(app, env, added, changed, removed) -> list[str]:
+    """Pages from data are always read again: what they show may have changed elsewhere."""
+    pages = [name for name in env.found_docs if Path(env.doc2path(name)).suffix == ".md"]
+    return [name for name in pages if PLACE.search(Path(env.doc2path(name)).read_text())]
+
+
+def setup(app):
+    app.connect("source-read", fill)
+    app.connect("env-get-outdated", outdated)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
