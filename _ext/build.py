@@ -195,13 +195,14 @@ def verdicts(cache, notebooks) -> dict:
 def render() -> None:
     """Jupyter Book, warnings are errors; from scratch when configuration or extensions changed."""
     files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "requirements.txt"]
-    files += [p for d in ("_ext", "_static") for p in (ROOT / d).glob("*.*")]
+    files += [p for d in ("_ext", "_static", "_data") for p in (ROOT / d).glob("*.*")]
     now, keys = digest(files), read_json(KEYS)
     if keys.get("book") != now:
         for folder in ("html", ".doctrees"):
             shutil.rmtree(BUILD / folder, ignore_errors=True)
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
-    if code := subprocess.call([*command, "."], cwd=ROOT):
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    if code := subprocess.call([*command, "."], cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}):
         # a page that was written in spite of its warning must be read again next time
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         raise SystemExit(code)

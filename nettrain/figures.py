@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
@@ -140,8 +141,8 @@ def frames(
     alt       alt text of a picture: a sentence, or value -> sentence
     interval  milliseconds a picture when played
 
-    Works without a kernel, a network or any other file, in the built page, Jupyter and Colab.
-    Raises ValueError for no values.
+    Works without a kernel, a network or any other file; in Jupyter and Colab, where there is a
+    kernel, a picture is drawn when the slider asks for it. Raises ValueError for no values.
     """
     from IPython.display import HTML
 
@@ -149,6 +150,8 @@ def frames(
     if not values:
         raise ValueError("frames needs at least one value")
     labels = [str(v) for v in values] if labels is None else list(labels)
+    if _has_kernel():
+        return _live(draw, values, labels, name, start, panels, figsize)
     images = []
     for i, value in enumerate(values):
         fig, ax = plt.subplots(*panels, figsize=figsize)
@@ -167,6 +170,29 @@ def frames(
     text["labels"] = html.escape(json.dumps(labels))
     last, images = len(values) - 1, "".join(images)
     return HTML(_FRAMES.format(**text, start=start, last=last, interval=interval, images=images))
+
+
+def _has_kernel() -> bool:
+    """Whether somebody works in a notebook; a page that is being built is read without a kernel."""
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel") and "NETTRAIN_BUILD" not in os.environ
+
+
+def _live(draw, values, labels, name, start, panels, figsize):
+    """The same figure as an ipywidgets slider, drawn by the kernel."""
+    from ipywidgets import SelectionSlider, interactive
+
+    def show(index):
+        draw(plt.subplots(*panels, figsize=figsize)[1], values[index])
+        plt.show()
+
+    options = [(label, i) for i, label in enumerate(labels)]
+    slider = SelectionSlider(
+        options=options, value=start, description=name, continuous_update=False,
+        style={"description_width": "initial"},
+    )  # fmt: skip
+    return interactive(show, index=slider)
 
 
 _SHOW = """

@@ -8,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
@@ -78,6 +79,17 @@ def visit(browser, site):
         context.close()
 
 
+def barriers(page):
+    """What axe-core finds serious or critical for readers with assistive technology."""
+    found = Axe().run(page).response["violations"]
+    return [
+        (v["id"], node["html"][:200])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]
+
+
 def test_book_is_built():
     assert (HTML / "index.html").exists(), "run `make book` first"
 
@@ -89,15 +101,16 @@ def test_page_is_whole_and_offline(visit, name):
     assert page.locator("mjx-merror").count() == 0
     assert page.evaluate(f"{IMAGES}.filter(i => i.complete && !i.naturalWidth).length") == 0
     assert page.evaluate(f"{IMAGES}.filter(i => !i.alt).length") == 0
-    assert complaints == []
+    assert complaints == [] and barriers(page) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_phone(visit, name):
-    page, complaints = visit(name, viewport={"width": 320, "height": 640}, is_mobile=True)
+def test_page_fits_a_phone_in_the_dark(visit, name):
+    small = {"viewport": {"width": 320, "height": 640}, "is_mobile": True}
+    page, complaints = visit(name, color_scheme="dark", **small)
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 321
-    assert complaints == []
+    assert complaints == [] and barriers(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -138,3 +151,34 @@ def test_search_finds(visit, word):
     page.wait_for_selector("#search-results li a", timeout=20_000)
     links = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
     assert any("optimizers" in link for link in links) and complaints == []
+
+
+def test_every_interactive_figure_moves(visit):
+    """On every page: the slider of each figure shows another picture at its end, by keyboard."""
+    moved = 0
+    for name in PAGES:
+        if 'class="nt-frames' not in (HTML / name).read_text():
+            continue
+        page, complaints = visit(name)
+        for figure in page.locator("figure.nt-frames:not(.nt-race)").all():
+            slider, shown = figure.locator("input[type=range]"), figure.locator("img:not([hidden])")
+            slider.focus()
+            page.keyboard.press("Home")
+            first = shown.get_attribute("alt"), shown.get_attribute("src")
+            page.keyboard.press("End")
+            assert slider.input_value() == slider.get_attribute("max")
+            assert (shown.get_attribute("alt"), shown.get_attribute("src")) != first
+            moved += 1
+        assert complaints == []
+    assert moved >= 10
+
+
+def test_previous_next_and_copy_buttons(visit):
+    page, complaints = visit("chapters/schedules.html")
+    assert page.locator("button.copybtn").count() > 5
+    page.locator("a.right-next").click()
+    page.wait_for_load_state("load")
+    assert page.url.endswith("chapters/optimizers.html")
+    page.locator("a.left-prev").click()
+    page.wait_for_load_state("load")
+    assert page.url.endswith("chapters/schedules.html") and complaints == []

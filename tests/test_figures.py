@@ -1,13 +1,16 @@
 """What the drawing functions put on the page."""
 
 import json
+import os
 import re
 from html import unescape
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
 
 from nettrain import figures
 
@@ -105,3 +108,18 @@ def test_race_draws_given_points_and_keeps_a_diverged_path_where_it_was():
     assert text.count("checkbox") == 2 and text.count(" checked") == 1
     with pytest.raises(ValueError, match="paths of the same length"):
         figures.race((x, y, x), {}, "alt")
+
+
+def test_in_a_notebook_with_a_kernel_the_slider_is_live():
+    source = """
+from nettrain import figures
+drawn = []
+figure = figures.frames(lambda ax, v: drawn.append(v), [10, 20, 30], "λ", "A picture", start=1)
+"""
+    moved = "figure.update()\nfigure.children[0].value = 2\nprint(drawn[0], drawn[-1], figure.children[0].label)"
+    cells = [nbformat.v4.new_code_cell(s) for s in (source, moved)]
+    environment = {k: v for k, v in os.environ.items() if k != "NETTRAIN_BUILD"}
+    book = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(book, timeout=120, kernel_name="python3").execute(env=environment)
+    text = "".join(o.get("text", "") for o in book.cells[1].outputs)
+    assert "20 30 30" in text

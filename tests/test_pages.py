@@ -1,0 +1,94 @@
+"""The pages that are written from data: complete, and every link leads somewhere."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+
+from _ext import build, pages
+
+HTML = build.BUILD / "html"
+
+
+@pytest.fixture(scope="module")
+def sections():
+    return pages.sections()
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("erratum E08", ["E08"]),
+        ("S03-S05 and E01, E01", ["S03", "S04", "S05", "E01"]),
+        ("E123, XE01, NS02x", []),
+    ],
+)
+def test_errata_are_read_from_text(text, names):
+    assert pages.errata_in(text) == names
+
+
+def test_every_erratum_that_code_can_show_is_shown(sections):
+    named = {name for s in sections for name in pages.errata_in(s.text)}
+    data = pages.data("errata")
+    assert named <= data.keys()
+    assert [name for name, e in data.items() if e["code"] and name not in named] == []
+
+
+def test_every_part_of_the_sources_has_its_section(sections):
+    treated = set().union(*(s.rows for s in sections))
+    assert treated <= pages.data("rows").keys()
+    assert [row for row in pages.data("rows") if row not in treated] == []
+
+
+def test_every_term_that_is_written_otherwise_now_is_used():
+    assert pages.data("terms").keys() - pages.terms().keys() == set()
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.hrefs, self.ids = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids |= {attrs["id"]} if attrs.get("id") else set()
+        if tag == "a" and attrs.get("href"):
+            self.hrefs.append(attrs["href"])
+
+
+def read(path: Path) -> Links:
+    links = Links()
+    links.feed(path.read_text())
+    return links
+
+
+def test_every_link_inside_the_book_leads_somewhere():
+    built = {p: read(p) for p in sorted(HTML.rglob("*.html")) if "_static" not in p.parts}
+    lost = []
+    for path, links in built.items():
+        for href in links.hrefs:
+            url, fragment = urldefrag(href)
+            if urlparse(url).scheme or url.startswith("#"):
+                continue
+            target = (path.parent / unquote(url)).resolve() if url else path
+            known = target in built and (not fragment or unquote(fragment) in built[target].ids)
+            if not known and not (target.exists() and target not in built):
+                lost.append(f"{path.relative_to(HTML)}: {href}")
+    assert built and lost == []
+
+
+@pytest.mark.parametrize("name", ["errata", "concordance", "glossary"])
+def test_a_page_shows_all_its_data(name):
+    text = (HTML / "chapters" / f"{name}.html").read_text()
+    entries = {"errata": pages.data("errata"), "concordance": pages.data("rows")}
+    for entry in entries.get(name, pages.terms()):
+        assert re.search(rf">{re.escape(entry)}<", text), entry
+    assert "data: " + name not in text
+
+
+def test_status_counts_what_the_build_found():
+    text = (HTML / "chapters" / "status.html").read_text()
+    assert f">{len(build.read_json(build.VERDICTS))}<" in text
+    assert all(f">{page.split('/')[-1]}<" in text for page in build.chapters())
