@@ -32,6 +32,7 @@ KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend o
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
 METADATA = "nettrain.verdict"  # as in nettrain.evidence, whose import would cost seconds
 CELL_SECONDS = 600
+MARGIN = {"top": "15mm", "bottom": "15mm", "left": "12mm", "right": "12mm"}
 
 
 def chapters() -> list[str]:
@@ -200,16 +201,53 @@ def render() -> None:
     if keys.get("book") != now:
         for folder in ("html", ".doctrees"):
             shutil.rmtree(BUILD / folder, ignore_errors=True)
+    sphinx()
+    write_json(KEYS, read_json(KEYS) | {"book": now})
+
+
+def sphinx(*options: str) -> None:
+    """Run Jupyter Book with warnings as errors."""
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    if code := subprocess.call([*command, "."], cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}):
+    env = os.environ | {"PYTHONPATH": paths}
+    if code := subprocess.call([*command, *options, "."], cwd=ROOT, env=env):
         # a page that was written in spite of its warning must be read again next time
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         raise SystemExit(code)
-    write_json(KEYS, read_json(KEYS) | {"book": now})
+
+
+def chromium() -> str | None:
+    """A browser that prints, if there is one."""
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    return next(filter(None, found), None)
+
+
+def print_pdf() -> None:
+    """The whole book as _build/html/book.pdf: Sphinx's single page, printed by Chromium."""
+    now, target = digest((BUILD / "html").rglob("*.html")), BUILD / "html" / "book.pdf"
+    if not chromium() or (target.exists() and read_json(KEYS).get("pdf") == now):
+        return
+    from playwright.sync_api import sync_playwright
+
+    sphinx("--builder", "singlehtml")
+    page_path = BUILD / "singlehtml" / "index.html"
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(600_000)
+        page.goto(page_path.as_uri())
+        # of a figure that moves only the picture that is shown
+        page.evaluate(
+            "document.querySelectorAll('.nt-frames img[hidden]').forEach(i => i.remove())"
+        )
+        page.wait_for_function("window.MathJax?.startup?.document?.state() >= 10")
+        page.pdf(path=target, format="A4", print_background=True, margin=MARGIN)
+        browser.close()
+    write_json(KEYS, read_json(KEYS) | {"pdf": now})
 
 
 if __name__ == "__main__":
     execute()
     if "--execute-only" not in sys.argv:
         render()
+        print_pdf()

@@ -8,7 +8,7 @@ its cell's metadata names ({"nettrain": {"rows": ["A05"]}}) and the code that it
 import json
 import platform
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from jupyter_cache import get_cache
 
 from _ext import build
 
-PLACE = re.compile(r"^<!-- data: (\w+) -->$", re.MULTILINE)
+PLACE = re.compile(r"<!-- data: (\w+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:-[ES](\d\d))?\b")
 LISTING = re.compile(r"literalinclude} \.\./nettrain/(\w+)\.py((?:\n:.*)*)")
 HAN = r"\u4e00-\u9fff"
@@ -191,7 +191,26 @@ def versions() -> str:
     return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["", "Version"], rows)
 
 
-PAGES = {f.__name__: f for f in (errata, concordance, glossary, status)}
+def surprises() -> str:
+    """Some verdicts, chosen by their claims' names, in the words of the evidence."""
+    verdicts = json.loads((build.ROOT / "nettrain" / "evidence.json").read_text())
+    lines = []
+    for name in data("surprises"):
+        v = verdicts[name]
+        chapter = v["chapter"].split("/")[-1]
+        link = f"[{chapter}]({v['chapter']}.ipynb)"
+        lines.append(f"- *{v['says']}* **{v['verdict'].capitalize()}** ({link}).")
+    counts = Counter(v["verdict"] for v in verdicts.values())
+    total = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    return f"{len(verdicts)} claims so far: {total}. Some of them:\n\n" + "\n".join(lines)
+
+
+def pdf() -> str:
+    """A link to the printed book, if this machine could print it."""
+    return '<a href="book.pdf">The whole book as one PDF</a>.' if build.chromium() else ""
+
+
+PAGES = {f.__name__: f for f in (errata, concordance, glossary, status, surprises, pdf)}
 
 
 # --------------------------------------------------------------------------- Sphinx

@@ -116,7 +116,12 @@ from nettrain import figures
 drawn = []
 figure = figures.frames(lambda ax, v: drawn.append(v), [10, 20, 30], "λ", "A picture", start=1)
 """
-    moved = "figure.update()\nfigure.children[0].value = 2\nprint(drawn[0], drawn[-1], figure.children[0].label)"
+    moved = """
+figure.update()
+slider = figure.children[0]
+slider.value = 2
+print(drawn[0], drawn[-1], slider.label)
+"""
     cells = [nbformat.v4.new_code_cell(s) for s in (source, moved)]
     environment = {k: v for k, v in os.environ.items() if k != "NETTRAIN_BUILD"}
     book = nbformat.v4.new_notebook(cells=cells)
