@@ -9,6 +9,7 @@ from nettrain.optimizers import Rule, check_hyper, hyperparameters, state_names
 
 TORCH_KEYS = {"params", "param_names", "initial_lr"}  # what a group may hold besides numbers
 SMALL = 1 << 14  # numbers; smaller tensors are stepped as one vector, since a call costs more
+BLOCK = 1 << 15  # numbers; larger tensors are stepped in blocks, whose temporaries the cache holds
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -91,6 +92,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _step(self, params, t, hyper):
         # the rule works coordinate by coordinate: one call on one vector does for many tensors
+        if self._in_blocks(params[0], t, hyper):
+            return
         memory = [self.state[p] for p in params]
         state = [_flat([m[name] for m in memory]) for name in self._state]
         theta, *state = self.rule(
@@ -103,6 +106,23 @@ class Optimizer(torch.optim.Optimizer):
         for name, s in zip(self._state, state, strict=True):
             for p, m, x in zip(params, memory, s.split(sizes), strict=True):
                 m[name] = x.view_as(p)
+
+    def _in_blocks(self, p, t, hyper) -> bool:
+        """Step a large tensor on a CPU block by block, in place; whether it was one."""
+        memory = self.state[p]
+        whole = [p, p.grad, *(memory[name] for name in self._state)]
+        if (
+            p.numel() <= BLOCK
+            or p.device.type != "cpu"
+            or not all(x.is_contiguous() for x in whole)
+        ):
+            return False
+        for theta, g, *state in zip(*(x.view(-1).split(BLOCK) for x in whole), strict=True):
+            new = self.rule(theta, g, *state, t=t, **hyper)
+            for old, x in zip((theta, *state), new, strict=True):
+                old.copy_(x)
+        memory["t"] = t
+        return True
 
     def _step_compiled(self, params, t, hyper):
         # numbers enter as 0-d tensors: a new t or a scheduled rate must not compile anew

@@ -332,3 +332,17 @@ def test_compiled_is_eager_and_compiles_once(rule):
     twin, twin_opt = copy.deepcopy((model, opt))
     train(twin, twin_opt, 2), train(model, opt, 2)
     assert difference(twin, model) == 0
+
+
+# ------------------------------------------------------------------------ large tensors
+
+
+@pytest.mark.parametrize("rule", o.RULES, ids=lambda r: r.__name__)
+def test_a_large_tensor_is_stepped_in_blocks_as_if_whole(monkeypatch, rule):
+    monkeypatch.setattr(adapter, "SMALL", 10)  # every tensor on its own
+    monkeypatch.setattr(adapter, "BLOCK", 50)  # of 588 and 120 numbers; the biases are smaller
+    blocks, whole = net(), net()
+    train(blocks, Optimizer(blocks.parameters(), rule, lr=0.01), 12)
+    monkeypatch.setattr(adapter, "BLOCK", 10**9)
+    train(whole, Optimizer(whole.parameters(), rule, lr=0.01), 12)
+    assert difference(blocks, whole) < 1e-14
