@@ -5,10 +5,14 @@ No other file knows about rows.
 
 import itertools
 import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -265,15 +269,18 @@ def sweep(
     loss: Callable = training.cross_entropy,
     schedule: Callable | None = None,
     clip: Callable | None = None,
+    executor: Executor | None = None,
     **axes,
 ) -> pd.DataFrame:
     """Train one run for every combination of a seed and values of the axes; a tidy table.
 
         sweep(net, adam, data, seeds=range(32), steps=500, lr=[1e-3, 1e-2], beta1=[0, 0.9])
 
-    axes   hyperparameters of the rule: a number, or a list of numbers to combine
-    every  steps between two rows of a run (default: an epoch; always at the end)
-    final  at the end measure the whole training split and the test split too
+    axes      hyperparameters of the rule: a number, or a list of numbers to combine
+    every     steps between two rows of a run (default: an epoch; always at the end)
+    final     at the end measure the whole training split and the test split too
+    executor  a pool of processes, or of machines, that shares the rows; what it is given must be
+              picklable (`functools.partial(mlp, [196, 32, 10])`, not a lambda)
 
     Columns: the axes, seed, step, epoch, train_loss (mean over the mini-batches since the last
     row), valid_loss, valid_accuracy and, if asked for, fit_loss, fit_accuracy (all training data)
@@ -281,8 +288,20 @@ def sweep(
     """
     lists = {k: [v] if isinstance(v, int | float) else list(v) for k, v in axes.items()}
     table = pd.DataFrame(itertools.product(*lists.values(), seeds), columns=[*lists, "seed"])
-    work = Sweep(model, rule, data, batch=batch, loss=loss, schedule=schedule, clip=clip)
-    runs = work.start(table["seed"], **{name: table[name].tolist() for name in lists})
+    how = {"batch": batch, "loss": loss, "schedule": schedule, "clip": clip}
+    train = partial(_train, model, rule, data, how, steps=steps, every=every, final=final)
+    if executor is None:
+        return train(table, show=show)
+    parts = np.array_split(np.arange(len(table)), min(len(table), os.cpu_count() or 1))
+    done = list(executor.map(train, [table.iloc[rows] for rows in parts]))
+    return pd.concat(done).sort_values("step", kind="stable", ignore_index=True)
+
+
+def _train(model, rule, data, how, table, *, steps, every, final, show=False) -> pd.DataFrame:
+    """Train the runs that a table lists, a row each; the table that `sweep` returns."""
+    names = [name for name in table.columns if name != "seed"]
+    work = Sweep(model, rule, data, **how)
+    runs = work.start(table["seed"], **{name: table[name].tolist() for name in names})
     every = every or work.per_epoch
     rows = []
     with training.progress(steps * len(runs), f"{len(runs)} runs of {rule.__name__}", show) as bar:

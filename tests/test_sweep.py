@@ -3,9 +3,12 @@
 The run alone is `training.fit` with `adapter.Optimizer`: autograd, in-place updates, one network.
 """
 
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -302,6 +305,15 @@ def test_a_table_has_one_row_for_every_run_and_evaluation():
         assert last[f"{name}_loss"].tolist() == pytest.approx(loss.tolist(), rel=1e-5)
         assert last[f"{name}_accuracy"].tolist() == pytest.approx(right.tolist())
     assert frame.loc[frame["step"] < 7, "test_loss"].isna().all()
+
+
+def test_a_pool_of_processes_gives_the_same_table():
+    how = {"seeds": [0, 1, 2], "steps": 6, "every": 3, "lr": [0.01, 0.1], "final": True}
+    model = partial(mlp, [6, 5, 3])  # a module-level class: it can be sent to another process
+    work = partial(module.sweep, model, o.adam, data.to(torch.float32), batch=4, show=False)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        shared = work(**how, executor=pool)
+    pd.testing.assert_frame_equal(shared, work(**how), rtol=1e-5)
 
 
 def test_tuning_takes_the_lowest_median_and_extends_the_grid_at_its_edge():
