@@ -20,6 +20,7 @@ from docutils.nodes import make_id
 from jupyter_cache import get_cache
 
 from _ext import build
+from benchmarks.goals import GOALS
 
 PLACE = re.compile(r"<!-- data: (\w+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:-[ES](\d\d))?\b")
@@ -191,6 +192,41 @@ def versions() -> str:
     return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["", "Version"], rows)
 
 
+def performance() -> str:
+    """Goals and measurements, from the files that `make bench` writes; a section per device."""
+    parts = []
+    for device, name in (("cpu", "CPU"), ("cuda", "GPU")):
+        results = build.read_json(build.ROOT / "benchmarks" / "results" / f"{device}.json")
+        parts.append(f"## {name}")
+        if not results:
+            parts.append("Not measured: no such machine was at hand.")
+            continue
+        goals = []
+        for goal in (g for g in GOALS[device] if g.benchmark in results):
+            rows = results[goal.benchmark]["rows"]
+            bound = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g}"
+            met = "met" if goal.met(rows) else "**missed**"
+            goals.append([goal.says, bound, f"{goal.value(rows):.3g}", met])
+        parts.append(table(["Ratio", "Goal", "Measured", ""], goals))
+        for benchmark, result in results.items():
+            about = [v for v in result["machine"].values() if isinstance(v, str)]
+            parts.append(f"### {benchmark.replace('_', ' ').capitalize()} ({name})")
+            parts.append(f"{result['date']}, {', '.join(about)}.")
+            columns = list(result["rows"][0])
+            rows = [[written(r.get(c, "")) for c in columns] for r in result["rows"]]
+            parts.append(table(columns, rows))
+    return "\n\n".join(parts)
+
+
+def written(value) -> str:
+    """A number with three digits; yes or no for a truth value."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def surprises() -> str:
     """Some verdicts, chosen by their claims' names, in the words of the evidence."""
     verdicts = json.loads((build.ROOT / "nettrain" / "evidence.json").read_text())
@@ -210,7 +246,9 @@ def pdf() -> str:
     return '<a href="book.pdf">The whole book as one PDF</a>.' if build.chromium() else ""
 
 
-PAGES = {f.__name__: f for f in (errata, concordance, glossary, status, surprises, pdf)}
+PAGES = {
+    f.__name__: f for f in (errata, concordance, glossary, status, performance, surprises, pdf)
+}
 
 
 # --------------------------------------------------------------------------- Sphinx

@@ -1,32 +1,28 @@
-"""Run every benchmark and write one JSON file per device, with machine, versions and date.
+"""Run benchmarks and write one JSON file per device, with machine, versions and date.
 
-python -m benchmarks [NAME ...]      default: all of optimizer_step, sweep_throughput
+python -m benchmarks [NAME ...]
+
+Without a name all of them: optimizer_step, sweep_throughput, scale, imports.
 """
 
 import json
-import platform
 import sys
+import time
 from datetime import date
 from pathlib import Path
 
 import torch
 
-from benchmarks import optimizer_step, sweep_throughput
+from benchmarks import imports, optimizer_step, scale, sweep_throughput
+from benchmarks.machine import machine
 
-BENCHMARKS = {"optimizer_step": optimizer_step.run, "sweep_throughput": sweep_throughput.run}
+BENCHMARKS = {
+    "optimizer_step": optimizer_step.run,
+    "sweep_throughput": sweep_throughput.run,
+    "scale": scale.run,
+    "imports": imports.run,
+}
 RESULTS = Path(__file__).parent / "results"
-
-
-def machine() -> dict:
-    """What the numbers depend on. Threads are torch's; one thread unless stated."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().split("\n") if line.startswith("model name")]
-        name = lines[0].split(":")[1].strip() if lines else name
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    return {"cpu": name, "gpu": cuda, "threads": torch.get_num_threads(), **versions}
 
 
 def main(names: list[str]) -> None:
@@ -40,10 +36,14 @@ def main(names: list[str]) -> None:
     results = json.loads(file.read_text()) if file.exists() else {}
     for name in names or BENCHMARKS:
         print(f"\n{name}", flush=True)
+        start = time.perf_counter()
         rows = BENCHMARKS[name](torch.device(device))
-        results[name] = {"date": date.today().isoformat(), "machine": machine(), "rows": rows}
+        how = {"date": date.today().isoformat(), "machine": machine()}
+        results[name] = how | {"seconds": round(time.perf_counter() - start), "rows": rows}
         RESULTS.mkdir(exist_ok=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
+        part = file.with_suffix(".part")  # all or nothing
+        part.write_text(json.dumps(results, indent=1) + "\n")
+        part.replace(file)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,46 @@
-"""Training steps per second, summed over runs: a sweep against a plain torch loop."""
+"""Training steps a second, summed over runs: a sweep against plain torch loops."""
 
-import time
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.machine import peak, seconds
 from nettrain.data import Data, Split
-from nettrain.models import mlp
+from nettrain.models import RNN, cnn, mlp
 from nettrain.optimizers import adam
 from nettrain.sweep import Sweep
 from nettrain.training import batches
 
-MODELS = [  # layer sizes, batch size
-    ([40, 32, 32, 10], 32),
-    ([64, 64, 64, 10], 64),
-    ([196, 32, 10], 64),
-    ([196, 128, 128, 10], 128),
-]
-RUNS = (1, 16, 64, 256, 1024)
+MODELS = {  # name: (model, shape of an example, batch size)
+    "MLP 40-32-32-10": (partial(mlp, [40, 32, 32, 10]), (40,), 32),
+    "MLP 64-64-64-10": (partial(mlp, [64, 64, 64, 10]), (64,), 64),
+    "MLP 196-32-10": (partial(mlp, [196, 32, 10]), (196,), 64),
+    "MLP 196-128-128-10": (partial(mlp, [196, 128, 128, 10]), (196,), 128),
+    "CNN 8-16": (partial(cnn, (8, 16)), (1, 14, 14), 64),
+    "RNN 32, 20 steps": (partial(RNN, 4, 32, 10), (20, 4), 32),
+}
+RUNS = {"cpu": (1, 16, 64, 256, 1024), "cuda": (1, 16, 64, 256, 1024, 4096)}
+COMPILED = (64, 256, 4096)  # numbers of runs at which the compiled step is measured too
+BUDGET = 6000  # run-steps of a measurement on a CPU
 
 
-def _data(features: int, device) -> Data:
-    x = torch.randn(4096, features, device=device)
-    split = Split(x, torch.randint(0, 10, (4096,), device=device))
+def noise(shape, device) -> Data:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(4096, *shape, generator=g).to(device)
+    split = Split(x, torch.randint(10, (4096,), generator=g).to(device))
     return Data("noise", split, split, split)
 
 
-def _seconds(work, repeats: int = 3) -> float:
-    """Median seconds of work(), after one that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return sorted(times[1:])[repeats // 2]
-
-
-def _plain(sizes, data, batch, steps) -> float:
-    """Steps per second of the loop that everybody writes, with torch's default Adam."""
-    net = mlp(sizes).to(data.train.x.device)
+def plain(name: str, device: str, steps: int) -> float:
+    """Steps a second of the loop that everybody writes, with torch's default Adam."""
+    model, shape, batch = MODELS[name]
+    torch.set_num_threads(1)
+    data, net = noise(shape, device), model().to(device)
     optimizer = torch.optim.Adam(net.parameters())
     stream = batches(len(data.train), batch, 0, data.train.x.device)
 
@@ -50,24 +50,39 @@ def _plain(sizes, data, batch, steps) -> float:
             F.cross_entropy(net(data.train.x[i]), data.train.y[i]).backward()
             optimizer.step()
 
-    return steps / _seconds(work)
+    return steps / seconds(work)
+
+
+def flops(name: str, device) -> int:
+    """Floating-point operations of one training step of one run, as torch counts them."""
+    model, shape, batch = MODELS[name]
+    net, data = model().to(device), noise(shape, device)
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(net(data.train.x[:batch]), data.train.y[:batch]).backward()
+    return counter.get_total_flops()
 
 
 def run(device: torch.device) -> list[dict]:
-    """Steps per second and the ratio to the plain loop, for each model and number of runs."""
-    rows = []
-    for sizes, batch in MODELS:
-        data = _data(sizes[0], device)
-        plain = _plain(sizes, data, batch, 300)
-        for count in RUNS if device.type == "cpu" else (*RUNS, 4096):
-            sweep = Sweep(lambda sizes=sizes: mlp(sizes), adam, data, batch=batch)
-            runs = sweep.start(range(count), lr=1e-3)
-            steps = max(5, 2000 // count)
-            rate = count * steps / _seconds(lambda: sweep.advance(runs, steps))  # noqa: B023
-            model = "-".join(map(str, sizes))
-            rows.append({"model": model, "batch": batch, "runs": count, "steps per second": rate})
-            rows[-1] |= {"plain": plain, "ratio": rate / plain}
-            print(
-                f"{model}, batch {batch}, {count} runs: {rate:,.0f} steps/s, {rate / plain:.1f} x"
-            )
+    """Steps a second and ratios to the plain loop, for each model and number of runs."""
+    rows, most = [], peak(device)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for name, (model, shape, batch) in MODELS.items():
+            data, each = noise(shape, device), flops(name, device)
+            one = plain(name, device.type, 100)
+            two = sum(pool.map(plain, [name] * 2, [device.type] * 2, [100] * 2))
+            for count in RUNS[device.type]:
+                for compiled in (False, True) if count in COMPILED else (False,):
+                    sweep = Sweep(model, adam, data, batch=batch, compile=compiled)
+                    runs = sweep.start(range(count), lr=1e-3)
+                    steps = max(3, BUDGET // count) if device.type == "cpu" else 20
+                    took = seconds(partial(sweep.advance, runs, steps), repeats=3, at_least=0)
+                    rate = count * steps / took
+                    row = {"model": name, "batch": batch, "runs": count, "compiled": compiled}
+                    row |= {"steps per second": rate, "plain loop": one, "ratio": rate / one}
+                    row |= {"two plain loops": two, "ratio to two": rate / two}
+                    row["share of peak"] = rate * each / most
+                    rows.append(row)
+                    print(f"{name}, {count} runs{', compiled' * compiled}: {rate:,.0f} steps/s,")
+                    print(f"  {rate / one:.1f} x one loop, {rate * each / most:.0%} of peak")
+                    sys.stdout.flush()
     return rows

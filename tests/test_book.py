@@ -165,7 +165,7 @@ def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
 @pytest.fixture
 def small_book(tmp_path):
     """A book of two chapters on a package of two modules, built with this repository's code."""
-    for name in ("_ext", "_static"):
+    for name in ("_ext", "_static", "_data", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "references.bib").touch()

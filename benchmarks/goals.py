@@ -1,0 +1,58 @@
+"""What speed was aimed at, read from a file of results."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one number of one benchmark's rows."""
+
+    says: str
+    benchmark: str
+    value: Callable[[list[dict]], float]
+    bound: float
+    at_most: bool = False
+
+    def met(self, rows: list[dict]) -> bool:
+        value = self.value(rows)
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+def worst(column: str, *, up_to: float = float("inf")) -> Callable:
+    """The largest number of a column, over models of at most so many parameters."""
+    return lambda rows: max(r[column] for r in rows if r["parameters"] <= up_to)
+
+
+def best(column: str, model: str = "") -> Callable:
+    """The largest number of a column, over rows of a model."""
+    return lambda rows: max(r[column] for r in rows if model in r["model"])
+
+
+def alone(rows: list[dict]) -> float:
+    """How much slower than the plain loop a sweep of one run is, at worst."""
+    return max(1 / r["ratio"] for r in rows if r["runs"] == 1 and not r["compiled"])
+
+
+def importing(rows: list[dict]) -> float:
+    return next(r["ratio to torch"] for r in rows if r["import"] == "nettrain")
+
+
+STEP, SWEEP = "optimizer_step", "sweep_throughput"
+GOALS = {
+    "cpu": [
+        Goal("compiled step / torch foreach", STEP, worst("compiled / foreach"), 0.7, True),
+        Goal("compiled step / torch fused", STEP, worst("compiled / fused"), 1.3, True),
+        Goal("eager / torch single, small", STEP, worst("rule / single", up_to=1e4), 1.1, True),
+        Goal("sweep / loop, MLP 64-64-64-10", SWEEP, best("ratio", "64-64-64"), 40),
+        Goal("sweep / loop, MLP 40-32-32-10", SWEEP, best("ratio", "40-32-32"), 100),
+        Goal("sweep / loop, MLP 196-128-128-10", SWEEP, best("ratio", "196-128"), 20),
+        Goal("one run / loop, in time", SWEEP, alone, 1.5, True),
+        Goal("import nettrain / import torch", "imports", importing, 1.2, True),
+    ],
+    "cuda": [
+        Goal("compiled step / torch fused", STEP, worst("compiled / fused"), 1.05, True),
+        Goal("memory limit / compiled, largest", STEP, best("limit / compiled", "2048"), 0.8),
+        Goal("sweep / loop, at best", SWEEP, best("ratio"), 500),
+    ],
+}

@@ -1,0 +1,55 @@
+"""What the numbers depend on, and what the machine can do at most."""
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def machine() -> dict:
+    """Processor, accelerator, threads, versions."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().split("\n") if line.startswith("model name")]
+        name = lines[0].split(":")[1].strip() if lines else name
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    return {"cpu": name, "gpu": cuda, "threads": torch.get_num_threads(), **versions}
+
+
+def seconds(work: Callable, *, repeats: int = 5, at_least: float = 0.1) -> float:
+    """Median seconds of a call of work(), over repeats of at least so many seconds each."""
+
+    def wait():
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    work(), wait()
+    start, calls = time.perf_counter(), 0
+    while not calls or time.perf_counter() - start < at_least:
+        work(), wait()
+        calls += 1
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        wait()
+        times.append((time.perf_counter() - start) / calls)
+    return sorted(times)[repeats // 2]
+
+
+def bandwidth(device: torch.device, numbers: int) -> float:
+    """Bytes a second that a copy of so many float32 numbers reads and writes."""
+    x, y = (torch.ones(numbers, device=device) for _ in range(2))
+    return 2 * x.nbytes / seconds(lambda: y.copy_(x))
+
+
+def peak(device: torch.device) -> float:
+    """Floating-point operations a second of a large float32 matrix product."""
+    n = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(n, n, device=device) for _ in range(2))
+    return 2 * n**3 / seconds(lambda: a @ b)

@@ -1,0 +1,59 @@
+"""The benchmarks run, on small work, and their goals read what they write. No speed is asserted."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks import __main__ as main
+from benchmarks import goals, imports, machine, optimizer_step, scale, sweep_throughput
+from nettrain.models import mlp
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(machine.seconds, "__kwdefaults__", {"repeats": 1, "at_least": 0})
+    monkeypatch.setattr(optimizer_step, "MODELS", [[6, 5, 3]])
+    models = {"MLP 40-32-32 64-64-64 196-128": (partial(mlp, [6, 5, 10]), (6,), 8)}
+    monkeypatch.setattr(sweep_throughput, "MODELS", models)
+    monkeypatch.setattr(sweep_throughput, "RUNS", {"cpu": (1, 3)})
+    monkeypatch.setattr(sweep_throughput, "COMPILED", ())
+    monkeypatch.setattr(sweep_throughput, "BUDGET", 30)
+    cases = [("runs", 4, 2, 3), ("steps", 4, 2, 5)]
+    monkeypatch.setattr(scale, "CASES", cases)
+    monkeypatch.setattr(imports, "MODULES", ["torch", "nettrain"])
+
+
+@pytest.mark.compiler
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
+def test_every_benchmark_fills_the_columns_that_goals_read(small, monkeypatch, tmp_path):
+    pool = type("Pool", (), {"__enter__": lambda s: s, "__exit__": lambda *a: None, "map": map})
+    pool.map = lambda self, f, *args: map(f, *args)  # the small models exist in this process only
+    monkeypatch.setattr(sweep_throughput, "ProcessPoolExecutor", lambda *a, **k: pool())
+    rows = {name: run(CPU) for name, run in main.BENCHMARKS.items()}
+    for goal in goals.GOALS["cpu"]:
+        assert goal.value(rows[goal.benchmark]) > 0
+        assert isinstance(goal.met(rows[goal.benchmark]), bool)
+    assert [r["runs"] for r in rows["sweep_throughput"]] == [1, 3]
+    assert [r["steps"] for r in rows["scale"]] == [3, 5]
+
+
+def test_an_unknown_benchmark_is_refused_before_anything_runs():
+    with pytest.raises(SystemExit, match="unknown benchmark speed; there are optimizer_step"):
+        main.main(["speed"])
+
+
+@pytest.mark.parametrize(
+    "value, at_most, met", [(1, True, True), (3, True, False), (3, False, True)]
+)
+def test_a_goal_is_met_on_its_side_of_the_bound(value, at_most, met):
+    goal = goals.Goal("", "", lambda rows: rows[0]["x"], 2, at_most)
+    assert goal.met([{"x": value}]) == met
+
+
+def test_the_work_of_a_step_is_counted():
+    # forward and backward of 64-64-64-10 at batch 64, but for the gradient of the input
+    products = 64 * (64 * 64 + 64 * 64 + 64 * 10)
+    assert sweep_throughput.flops("MLP 64-64-64-10", CPU) == 2 * (3 * products - 64 * 64 * 64)
