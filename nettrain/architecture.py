@@ -1,15 +1,14 @@
 """Search for architectures, update rules and activations: all of them described by words.
 
 A description of a network is a tuple of layers, a layer a tuple of answers to questions; the number
-of layers is an answer too. Searchers are generators: each `next` trains a few children, by calling
-train(descriptions) -> rewards, and yields (descriptions, rewards). They know no data and no trainer.
+of layers is an answer too. A searcher is a generator: each `next` trains a few children by calling
+train(descriptions) -> rewards, and yields (descriptions, rewards). It knows no data and no trainer.
 
 An expression is a leaf, such as "g", or (name of a function, expression, ...). A sweep can train
 rows with different activations, norms and rules, since the choice is a number that a row carries.
 """
 
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -126,9 +125,9 @@ class Controller(nn.Module):
         for head in self.heads:
             nn.init.zeros_(head.weight)
 
-    def _walk(self, n: int, answer: Callable) -> tuple[Tensor, Tensor, Tensor]:
-        """Ask until all have ended: answers [n, T], log P(answers) [n], entropies summed [n]."""
-        words, log_p, entropy, state = [], 0.0, 0.0, None
+    def _walk(self, n: int, answer: Callable) -> tuple[Tensor, Tensor]:
+        """Ask until all have ended: answers [n, T] and their log P [n]."""
+        words, log_p, state = [], 0.0, None
         token = torch.full((n,), self.first[-1])
         writing = torch.ones(n, dtype=torch.bool)
         for t in range(self.length):
@@ -137,15 +136,14 @@ class Controller(nn.Module):
             logits = self.heads[q](state[0]).log_softmax(-1)
             word = answer(t, logits)
             log_p = log_p + writing * logits.gather(1, word[:, None])[:, 0]
-            entropy = entropy - writing * (logits.exp() * logits).sum(-1)
             words.append(torch.where(writing, word, -1))
             if q == 0:
                 writing = writing & (word != 0)
             token = self.first[q] + word
-        return torch.stack(words, 1), log_p, entropy
+        return torch.stack(words, 1), log_p
 
-    def write(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw n descriptions: answers [n, T], their log P [n] and entropies [n]."""
+    def write(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw n descriptions: answers [n, T] and their log P [n]."""
 
         def draw(t, logits):
             return torch.multinomial(logits.detach().exp(), 1, generator=generator)[:, 0]
@@ -155,18 +153,6 @@ class Controller(nn.Module):
     def log_prob(self, answers: Tensor) -> Tensor:
         """log P of given descriptions.  [n, T] -> [n]"""
         return self._walk(len(answers), lambda t, logits: answers[:, t].clamp(min=0))[1]
-
-    @torch.no_grad()
-    def probabilities(self, answers: Tensor) -> list[Tensor]:
-        """The distribution at each question that one description answers.  [T] -> T × [answers]"""
-        seen = []
-
-        def follow(t, logits):
-            seen.append(logits[0].exp())
-            return answers[None, t].clamp(min=0)
-
-        self._walk(1, follow)
-        return seen[: int((answers >= 0).sum())]
 
     def read(self, answers: Tensor) -> list[Description]:
         """Answers [n, T] as descriptions."""
@@ -216,25 +202,24 @@ def learn(
     lr: float,
     generator: torch.Generator,
     decay: float = 0.8,
-    bonus: float = 0.0,
 ) -> Search:
     """Train children that a controller writes, and the controller by their rewards.
 
-        b ← γ b + (1 − γ) mean(R),  loss = −mean((R − b) log p) − bonus · mean(entropy)
+        loss = −mean((R − b) log p),  b ← γ b + (1 − γ) mean(R)
 
     b is used before it is updated, so it does not depend on the batch. The first batch only sets
-    it. γ is `decay`. One Adam step for each batch. Zoph & Le 2017.
+    it. γ is `decay`. One step of Adam for each batch. Zoph & Le 2017.
     """
     optimizer = torch.optim.Adam(controller.parameters(), lr=lr)
     baseline = None
     while True:
-        answers, log_p, entropy = controller.write(batch, generator)
+        answers, log_p = controller.write(batch, generator)
         children = controller.read(answers)
         reward = torch.as_tensor(train(children), dtype=log_p.dtype)
         if baseline is None:
             baseline = reward.mean()
         else:
-            loss = reinforce(log_p, reward, baseline) - bonus * entropy.mean()
+            loss = reinforce(log_p, reward, baseline)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -310,15 +295,15 @@ def evolve(
 Expression = str | tuple
 
 FUNCTIONS = {  # name: (how it is written, what it computes)
-    "+": ("({} + {})", torch.add),
-    "−": ("({} − {})", torch.sub),
+    "+": ("{} + {}", torch.add),
+    "−": ("{} − {}", torch.sub),
     "·": ("{}·{}", torch.mul),
     "max": ("max({}, {})", torch.maximum),
     "min": ("min({}, {})", torch.minimum),
-    "neg": ("(−{})", torch.neg),
-    "1+": ("(1 + {})", lambda x: 1 + x),
+    "neg": ("−{}", torch.neg),
+    "1+": ("1 + {}", lambda x: 1 + x),
     "abs": ("|{}|", torch.abs),
-    "square": ("{}²", torch.square),
+    "square": ("({})²", torch.square),
     "sign": ("sign({})", torch.sign),
     "exp": ("e^({})", torch.exp),
     "σ": ("σ({})", torch.sigmoid),
@@ -327,7 +312,7 @@ FUNCTIONS = {  # name: (how it is written, what it computes)
     "softplus": ("softplus({})", nn.functional.softplus),
     "sin": ("sin({})", torch.sin),
     "atan": ("atan({})", torch.atan),
-    "bell": ("e^(−{}²)", lambda x: torch.exp(-x.square())),
+    "bell": ("e^(−({})²)", lambda x: torch.exp(-x.square())),
 }
 
 
@@ -337,12 +322,15 @@ def applied(names: Iterable[str], *arguments: Sequence[Expression]) -> list[Expr
 
 
 def formula(expression: Expression) -> str:
-    """An expression as it is written: ("·", "g", ("exp", "m")) -> "g·e^(m)"."""
+    """An expression as it is written: ("·", ("1+", "m"), "g") -> "(1 + m)·g"."""
     if isinstance(expression, str):
         return expression
     name, *arguments = expression
-    text = FUNCTIONS[name][0].format(*map(formula, arguments))
-    return text.replace("((", "(").replace("))", ")") if text.count("((") == 1 else text
+    texts = [formula(a) for a in arguments]
+    if name in ("+", "−", "·", "neg", "1+"):  # the others bring brackets of their own
+        loose = ("−", "neg") if name == "+" else ("+", "−", "neg", "1+")
+        texts = [f"({x})" if a[0] in loose else x for a, x in zip(arguments, texts, strict=True)]
+    return FUNCTIONS[name][0].format(*texts).replace("(x)²", "x²")
 
 
 def value(expression: Expression, leaves: dict[str, Tensor]) -> Tensor:
@@ -365,7 +353,7 @@ def distinct(
 ) -> list[Expression]:
     """One expression, the smallest, of all that agree on the leaves' values [n].
 
-    normal  y [n] -> y' [n], what "agree" may overlook: `unit` overlooks a positive factor
+    normal  y [n] -> y' [n], what "agree" overlooks: `unit` a factor, `mirrored` two signs
 
     Agreement is to seven digits. Expressions that are zero or not finite there are left out.
     """
@@ -379,8 +367,17 @@ def distinct(
 
 
 def unit(y: Tensor) -> Tensor:
-    """y / |y|, in the mean square: what a learning rate cannot change."""
+    """y divided by its root mean square: two steps that differ by a factor differ by a rate."""
     return y / y.square().mean().sqrt()
+
+
+def mirrored(y: Tensor) -> Tensor:
+    """The same for f(x), −f(x), f(−x) and −f(−x), given f on a grid that is symmetric about 0.
+
+    A layer between weights that are as likely to be w as −w cannot tell them apart.
+    """
+    y = y.mul(1e9).round().div(1e9)  # else noise of 1e-17 would decide which one is the largest
+    return torch.tensor(max(z.tolist() for z in (y, -y, y.flip(0), -y.flip(0))), dtype=y.dtype)
 
 
 # ---------------------------------------------------------------------- rules from expressions
