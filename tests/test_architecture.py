@@ -337,7 +337,7 @@ def test_equal_functions_are_one_expression_and_the_smallest_stays():
     assert len(arch.distinct([("sin", "x"), ("tanh", "x")], x, arch.mirrored)) == 2
 
 
-@pytest.mark.parametrize("before, behind", itertools.product([1, -1], repeat=2))
+@pytest.mark.parametrize("before, behind", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
 def test_a_layer_cannot_tell_an_activation_from_its_mirror_images(before, behind):
     """±f(±x) with the weights' signs changed is the same network, and gives the same gradients."""
     f = lambda x: x * torch.sigmoid(x)
