@@ -127,7 +127,7 @@ class Controller(nn.Module):
 
     def _walk(self, n: int, answer: Callable) -> tuple[Tensor, Tensor]:
         """Ask until all have ended: answers [n, T] and their log P [n]."""
-        words, log_p, state = [], 0.0, None
+        answers, log_p, state = torch.full((n, self.length), -1), 0.0, None
         token = torch.full((n,), self.first[-1])
         writing = torch.ones(n, dtype=torch.bool)
         for t in range(self.length):
@@ -136,11 +136,13 @@ class Controller(nn.Module):
             logits = self.heads[q](state[0]).log_softmax(-1)
             word = answer(t, logits)
             log_p = log_p + writing * logits.gather(1, word[:, None])[:, 0]
-            words.append(torch.where(writing, word, -1))
+            answers[:, t] = torch.where(writing, word, -1)
             if q == 0:
                 writing = writing & (word != 0)
+            if not writing.any():
+                break
             token = self.first[q] + word
-        return torch.stack(words, 1), log_p
+        return answers, log_p
 
     def write(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw n descriptions: answers [n, T] and their log P [n]."""
@@ -374,7 +376,7 @@ def unit(y: Tensor) -> Tensor:
 def mirrored(y: Tensor) -> Tensor:
     """The same for f(x), −f(x), f(−x) and −f(−x), given f on a grid that is symmetric about 0.
 
-    A layer between weights that are as likely to be w as −w cannot tell them apart.
+    A layer between weights that are as likely to be w as −w cannot tell these apart.
     """
     y = y.mul(1e9).round().div(1e9)  # else noise of 1e-17 would decide which one is the largest
     return torch.tensor(max(z.tolist() for z in (y, -y, y.flip(0), -y.flip(0))), dtype=y.dtype)
