@@ -140,7 +140,10 @@ def test_what_is_written_has_the_probability_that_it_is_said_to_have():
 
 def all_scores(controller, texts):
     params = tuple(controller.parameters())
-    rows = [torch.autograd.grad(controller.log_prob(text[None])[0], params) for text in texts]
+    rows = [
+        torch.autograd.grad(controller.log_prob(text[None])[0], params, materialize_grads=True)
+        for text in texts
+    ]
     return torch.stack([torch.cat([d.flatten() for d in row]) for row in rows])
 
 
@@ -160,7 +163,14 @@ def test_reinforce_is_unbiased_whatever_the_baseline_and_a_good_one_lowers_the_v
         each = []
         for i, text in enumerate(texts):  # the gradient that learn() would take from this draw
             loss = arch.reinforce(controller.log_prob(text[None]), R[i : i + 1], b)
-            each.append(torch.cat([-d.flatten() for d in torch.autograd.grad(loss, params)]))
+            each.append(
+                torch.cat(
+                    [
+                        -d.flatten()
+                        for d in torch.autograd.grad(loss, params, materialize_grads=True)
+                    ]
+                )
+            )
         each = torch.stack(each)
         mean = p @ each
         assert_close(mean, exact, rtol=0, atol=1e-13)
