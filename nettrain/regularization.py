@@ -108,7 +108,8 @@ def ridge(x, y, *, lam2):
     if not 0 < lam2 < math.inf:
         raise ValueError(f"lam2={lam2} is outside (0, inf)")
     n, d = x.shape
-    return torch.linalg.solve(x.T @ x / n + lam2 * torch.eye(d, dtype=x.dtype), x.T @ y / n)
+    identity = torch.eye(d, dtype=x.dtype, device=x.device)
+    return torch.linalg.solve(x.T @ x / n + lam2 * identity, x.T @ y / n)
 
 
 # ---------------------------------------------------------------------------------- early stopping
