@@ -195,6 +195,9 @@ RANGES = {  # name: (lowest, highest, is the highest itself allowed)
     "eps": (0, math.inf, False),
     "decay": (0, math.inf, False),
     "psi": (0, math.inf, False),
+    "lam1": (0, math.inf, False),
+    "lam2": (0, math.inf, False),
+    "smooth": (1e-30, math.inf, False),  # √θ² has no slope at 0
 }
 
 
