@@ -133,7 +133,8 @@ def exact_mean(f: Callable[[Tensor], Tensor], n: int, keep: float) -> Tensor:
     _check_keep(keep)
     masks = subnetworks(n)
     p = torch.where(masks, torch.tensor(keep, dtype=torch.float64), 1 - keep).prod(1)
-    return torch.tensordot(p, f(masks.double() / keep), 1)
+    values = f(masks.double() / keep)
+    return torch.tensordot(p.to(values), values, 1)
 
 
 @torch.no_grad()
