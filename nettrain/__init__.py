@@ -4,6 +4,8 @@ optimizers      the update rules                 adapter     a rule as a torch.o
 schedules       t -> learning rate               training    one run: a plain, seeded loop
 clipping        by value, by norm                sweep       many runs at once
 regularization  penalties, early stopping, ...   models      small networks
+regularization  dropout, soft labels             models      small networks
+augmentation    random changes of images
 draws           random numbers of a key          data        data sets with fixed splits
 misprints       the sources' wrong forms         figures     how the book draws
 probes          what a rule does to a gradient   evidence    how a claim becomes a verdict

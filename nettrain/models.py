@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nettrain.regularization import Dropout
+from nettrain.regularization import Dropout, variational_masks
 
 
 def mlp(
@@ -64,3 +64,44 @@ class RNN(nn.Module):
         for t in range(z.shape[1]):
             h = torch.tanh(self.recurrent(h) + z[:, t])
         return self.output(h)
+
+
+class DropoutRNN(RNN):
+    """The same with dropout; in training
+
+        h_t = tanh(U (s_{t−1} ⊙ h_{t−1}) + W (i_t ⊙ x_t) + b),  y = V (o_T ⊙ h_T) + c
+
+    masks  (key, keep, x, n_hidden) -> i, s, o, each [n, T, ·]: `regularization.naive_masks`,
+           `nonrecurrent_masks` or `variational_masks`
+
+    At evaluation an RNN. Raises ValueError unless 0 < keep ≤ 1.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int,
+        n_out: int,
+        keep: float,
+        *,
+        masks: Callable = variational_masks,
+    ):
+        super().__init__(n_in, n_hidden, n_out)
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep={keep} is outside (0, 1]")
+        self.keep, self.masks = keep, masks
+        self.register_buffer("key", torch.zeros(3, dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.keep == 1:
+            return super().forward(x)
+        inputs, states, outputs = self.masks(self.key, self.keep, x, self.recurrent.in_features)
+        self.key[1] += 1
+        z = self.input(inputs * x)
+        h = torch.zeros_like(z[:, 0])
+        for t in range(z.shape[1]):
+            h = torch.tanh(self.recurrent(states[:, t] * h) + z[:, t])
+        return self.output(outputs[:, -1] * h)
+
+    def extra_repr(self) -> str:
+        return f"keep={self.keep}, masks={self.masks.__name__}"

@@ -1,13 +1,26 @@
-"""Dropout: its masks, its mean and its key."""
+"""The dropout family: masks, means and keys; averages over subnetworks; soft labels."""
 
 import io
+import itertools
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import stats
+from torch import nn
 
 from nettrain import draws, training
-from nettrain.regularization import Dropout
+from nettrain import regularization as reg
+from nettrain.adapter import Optimizer
+from nettrain.data import Data, Split
+from nettrain.models import RNN, DropoutRNN, mlp
+from nettrain.optimizers import momentum
+from nettrain.regularization import DropConnect, Dropout, LayerDrop
+from nettrain.sweep import Sweep
+
+exact = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
 
 x = torch.linspace(-2, 2, 4000, dtype=torch.float64).view(40, 100)
 
@@ -78,3 +91,255 @@ def test_saved_half_way_the_masks_go_on():
 def test_a_keep_rate_outside_its_range_is_refused(keep):
     with pytest.raises(ValueError, match=rf"^keep={keep} is outside \(0, 1\]$"):
         Dropout(keep)
+
+
+# ----------------------------------------------------------------- connections and layers
+
+
+def test_dropconnect_is_a_linear_layer_with_the_masked_weight():
+    layer = training.build(lambda: DropConnect(100, 7, 0.4), 9).double()
+    for step in range(3):
+        assert layer.key.tolist() == [9, step, 0]
+        mask = draws.uniform(torch.tensor([9, step, 0]), torch.Size([7, 100])) < 0.4
+        exact(layer(x), F.linear(x, layer.weight * mask / 0.4, layer.bias))
+    exact(layer.eval()(x), F.linear(x, layer.weight, layer.bias))
+    assert layer.key[1] == 3
+
+
+def test_the_mean_over_all_masks_of_the_weights_is_the_layer():
+    layer, row = training.build(lambda: DropConnect(2, 2, 0.3), 0).double(), x[0, :2]
+    mean = 0
+    for bits in itertools.product([0, 1], repeat=4):
+        m = torch.tensor(bits, dtype=torch.float64).view(2, 2)
+        p = 0.3 ** m.sum() * 0.7 ** (4 - m.sum())
+        mean = mean + p * F.linear(row, layer.weight * m / 0.3, layer.bias)
+    exact(mean, layer.eval()(row))
+
+
+def test_layer_drop_keeps_or_skips_the_layer_for_each_example():
+    layer = training.build(lambda: LayerDrop(nn.Linear(100, 100), 0.7), 4).double()
+    mask = draws.uniform(torch.tensor([4, 0, 0]), torch.Size([40])) < 0.7
+    y = layer(x)
+    assert 0 < mask.sum() < 40 and torch.equal(y[~mask], x[~mask])
+    exact(y[mask], x[mask] + layer.layer(x[mask]) / 0.7)
+    exact(layer.eval()(x), x + layer.layer(x))
+    pictures = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    convolution = training.build(lambda: LayerDrop(nn.Conv2d(3, 3, 1), 0.5), 0)
+    assert convolution(pictures).shape == pictures.shape
+
+
+# ----------------------------------------------------------------- recurrent networks
+
+sequences = torch.randn(6, 5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+KINDS = (reg.naive_masks, reg.nonrecurrent_masks, reg.variational_masks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recurrent_masks_have_the_rate_and_the_scale(kind):
+    masks = kind(torch.tensor([3, 1, 0]), 0.8, torch.zeros(200, 20, 3), 40)
+    assert [m.shape for m in masks] == [(200, 20, 3), (200, 20, 40), (200, 20, 40)]
+    for place, m in zip(("inputs", "states", "outputs"), masks, strict=True):
+        if kind is reg.nonrecurrent_masks and place == "states":
+            assert (m == 1).all()
+            continue
+        once = m[:, 0] if kind is reg.variational_masks else m  # the others repeat it
+        torch.testing.assert_close(once.unique(), torch.tensor([0, 1.25]))
+        assert stats.binomtest(int((once > 0).sum()), once.numel(), 0.8).pvalue > 0.01
+
+
+def test_the_three_kinds_differ_in_what_they_repeat():
+    naive, zaremba, gal = (
+        torch.cat(kind(torch.tensor([0, 0, 0]), 0.5, sequences, 50)[1:], -1) for kind in KINDS
+    )
+    assert all((gal[:, t] == gal[:, 0]).all() for t in range(5))
+    assert not any((naive[:, t] == naive[:, 0]).all() for t in range(1, 5))
+    assert torch.equal(zaremba[..., 50:], naive[..., 50:])
+    assert not (gal[0] == gal[1]).all()  # each sequence its own
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recurrent_network_with_masks_is_that_recursion(kind):
+    net = training.build(lambda: DropoutRNN(3, 4, 2, 0.6, masks=kind), 7).double()
+    i, s, o = kind(torch.tensor([7, 0, 0]), 0.6, sequences, 4)
+    out = net(sequences)
+    W, b, U = net.input.weight, net.input.bias, net.recurrent.weight
+    h = torch.zeros(6, 4, dtype=torch.float64)
+    for t in range(5):
+        h = torch.tanh((s[:, t] * h) @ U.T + (i[:, t] * sequences[:, t]) @ W.T + b)
+    exact(out, net.output(o[:, 4] * h))
+    assert net.key.tolist() == [7, 1, 0]
+    plain = training.build(lambda: RNN(3, 4, 2), 7).double()
+    exact(net.eval()(sequences), plain(sequences))
+    assert net.key[1] == 1
+
+
+# ----------------------------------------------------------------- in a sweep
+
+
+def random_data(*shape):
+    g = torch.Generator().manual_seed(0)
+    splits = (
+        Split(torch.randn(n, *shape, generator=g).double(), torch.randint(3, (n,), generator=g))
+        for n in (22, 9, 5)
+    )
+    return Data("random", *splits)
+
+
+RANDOM = {
+    "connections": (
+        lambda: nn.Sequential(DropConnect(6, 5, 0.6), nn.ReLU(), nn.Linear(5, 3)),
+        (6,),
+    ),
+    "layers": (lambda: nn.Sequential(LayerDrop(nn.Linear(6, 6), 0.6), nn.Linear(6, 3)), (6,)),
+    "temperature": (lambda: nn.Sequential(nn.Linear(6, 3), reg.Temperature(3.0)), (6,)),
+} | {k.__name__: (partial(DropoutRNN, 3, 4, 3, 0.6, masks=k), (5, 3)) for k in KINDS}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_run_is_the_same_alone_and_in_a_sweep(name):
+    model, shape = RANDOM[name]
+    own = random_data(*shape)
+    work = Sweep(model, momentum, own, batch=4, dtype=torch.float64)
+    runs, _ = work.advance(work.start([5, 0, 5], lr=[0.1, 0.1, 0.01]), 7)
+    for r in range(3):
+        net = training.build(model, int(runs.seed[r])).double()
+        rule = Optimizer(net.parameters(), momentum, lr=runs.hyper["lr"][r].item())
+        training.fit(net, own, rule, steps=7, batch=4, seed=int(runs.seed[r]), show=False)
+        exact(dict(work.network(runs, r).state_dict()), dict(net.state_dict()), rtol=0, atol=1e-10)
+
+
+# ----------------------------------------------------------------- averages over subnetworks
+
+
+def test_subnetworks_are_all_the_masks():
+    assert sorted(map(tuple, reg.subnetworks(3).tolist())) == list(
+        itertools.product([False, True], repeat=3)
+    )
+    assert len(set(map(tuple, reg.subnetworks(12).tolist()))) == 2**12
+
+
+def test_the_exact_mean_is_the_sum_over_masks():
+    f = lambda m: torch.stack([m.prod(1), (m @ torch.arange(4.0, dtype=m.dtype)).exp()], 1)
+    brute = 0
+    for bits in itertools.product([0.0, 1.0], repeat=4):
+        m = torch.tensor([bits], dtype=torch.float64)
+        brute = brute + 0.7 ** sum(bits) * 0.3 ** (4 - sum(bits)) * f(m / 0.7)[0]
+    exact(reg.exact_mean(f, 4, 0.7), brute)
+
+
+def test_of_a_linear_layer_the_exact_mean_is_weight_scaling_and_of_a_deep_net_it_is_not():
+    V = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    linear, deep = (lambda m: m @ V), (lambda m: torch.relu(m @ V))
+    one = torch.ones(1, 12, dtype=torch.float64)
+    exact(reg.exact_mean(linear, 12, 0.3), linear(one)[0])
+    assert (reg.exact_mean(deep, 12, 0.3) - deep(one)[0]).abs().max() > 0.1
+
+
+def test_monte_carlo_comes_to_the_exact_mean_and_leaves_the_network_as_it_was():
+    net = training.build(lambda: mlp([100, 6, 3], keep=0.7), 2).double().eval()
+    net[3].key[1] = 5  # as after five steps
+    h, last = net[:3](x[:1]), net[-1]
+    mean = reg.exact_mean(lambda m: last(h * m).softmax(-1), 6, 0.7)
+    with torch.no_grad():
+        passes = reg.monte_carlo(net, x[:1].expand(500, -1), 20).softmax(-1).flatten(0, 1)
+    error = (passes.mean(0) - mean) / passes.std(0) * 10_000**0.5
+    assert error.abs().max() < 4 and passes.std(0).min() > 0
+    assert net[3].key.tolist() == [2, 5, 0] and not any(m.training for m in net.modules())
+    exact(reg.monte_carlo(net, x, 3), reg.monte_carlo(net, x, 3))
+
+
+def test_monte_carlo_leaves_batch_norm_at_its_running_statistics():
+    net = nn.Sequential(nn.BatchNorm1d(100), Dropout(0.5))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    reg.monte_carlo(net, x.float(), 2)
+    assert net.training and net[0].training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+# ----------------------------------------------------------------- soft labels
+
+z = torch.randn(30, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+y = torch.randint(10, (30,), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("eps", [0, 0.1, 0.9])
+@pytest.mark.usefixtures("double_precision")
+def test_smoothed_labels_give_torch_s_loss(eps):
+    theirs = F.cross_entropy(z, y, label_smoothing=eps)
+    exact(training.cross_entropy(z, reg.smooth_all(y, eps, 10)), theirs)
+    exact(training.cross_entropy(z, reg.smooth_others(y, eps * 9 / 10, 10)), theirs)
+
+
+@pytest.mark.parametrize("form", [reg.smooth_all, reg.smooth_others])
+def test_smoothed_labels_are_distributions(form):
+    q = form(y, 0.3, 10)
+    torch.testing.assert_close(q.sum(1), torch.ones(30))
+    assert torch.equal(q.argmax(1), y) and (q > 0).all()
+    assert torch.equal(form(y, 0, 10), F.one_hot(y, 10).float())
+
+
+def test_the_loss_of_soft_labels_is_torch_s_and_of_one_hot_labels_that_of_numbers():
+    q = z.flip(0).softmax(1)
+    exact(training.cross_entropy(z, q), F.cross_entropy(z, q))
+    exact(training.cross_entropy(z, F.one_hot(y, 10).double()), training.cross_entropy(z, y))
+
+
+def test_a_sweep_trains_on_soft_labels_and_judges_by_numbers():
+    own = random_data(6)
+    soft = Split(own.train.x, reg.smooth_all(own.train.y, 0.2, 3))
+    work = Sweep(lambda: mlp([6, 5, 3]), momentum, Data("s", soft, own.valid, own.test), batch=4)
+    twin = partial(F.cross_entropy, label_smoothing=0.2)
+    other = Sweep(lambda: mlp([6, 5, 3]), momentum, own, batch=4, loss=twin)
+    a, _ = work.advance(work.start([0, 1], lr=0.1), 12)
+    b, _ = other.advance(other.start([0, 1], lr=0.1), 12)
+    torch.testing.assert_close(a.theta, b.theta, rtol=0, atol=1e-5)
+    assert torch.equal(work.evaluate(a, own.valid)[1], other.evaluate(b, own.valid)[1])
+
+
+def test_soft_labels_of_teachers_are_the_mean_of_their_softened_outputs():
+    logits = torch.stack([z, z.flip(0)])
+    by_numpy = np.exp(logits.numpy() / 4)
+    by_numpy = (by_numpy / by_numpy.sum(-1, keepdims=True)).mean(0)
+    exact(reg.soft_labels(logits, 4), torch.from_numpy(by_numpy))
+
+
+def test_at_a_high_temperature_distillation_matches_logits():
+    T, teacher = 1e4, z.flip(0)
+    student = z.clone().requires_grad_()
+    out = reg.Temperature(T)(student)
+    training.cross_entropy(out, reg.soft_labels(teacher[None], T)).backward()
+    centred = (z - z.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
+    torch.testing.assert_close(T**2 * student.grad * 30 * 10, centred, rtol=0, atol=1e-2)
+    layer = reg.Temperature(T).eval()
+    assert layer(z) is z
+
+
+# ----------------------------------------------------------------- refusals
+
+REFUSED = [
+    (lambda: DropConnect(3, 2, 0), r"keep=0 is outside \(0, 1\]"),
+    (lambda: LayerDrop(nn.Identity(), 1.5), r"keep=1.5 is outside \(0, 1\]"),
+    (lambda: DropoutRNN(3, 2, 2, -1), r"keep=-1 is outside \(0, 1\]"),
+    (lambda: reg.exact_mean(lambda m: m, 3, 0.0), r"keep=0.0 is outside"),
+    (lambda: reg.subnetworks(17), r"n=17 is outside \[1, 16\]"),
+    (lambda: reg.monte_carlo(nn.Linear(3, 2), x, 5), "0 random layers, passes=5"),
+    (lambda: reg.monte_carlo(Dropout(0.5), x, 0), "1 random layers, passes=0"),
+    (lambda: reg.smooth_all(y, 1, 10), r"eps=1 is outside \[0, 1\)"),
+    (lambda: reg.smooth_others(y, -0.1, 10), r"eps=-0.1 is outside \[0, 1\)"),
+    (lambda: reg.smooth_others(y, 0.1, 1), "classes=1 must be two or more"),
+    (lambda: reg.soft_labels(z[None], 0), r"temperature=0 is outside \(0, inf\)"),
+    (lambda: reg.Temperature(float("nan")), "temperature=nan is outside"),
+]
+
+
+@pytest.mark.parametrize("wrong, message", REFUSED)
+def test_numbers_out_of_range_are_refused_by_name(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()

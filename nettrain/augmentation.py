@@ -1,0 +1,143 @@
+"""Augmentation: random changes of training images, x [n, c, h, w], that keep their class.
+
+The functions do what they are told, image by image; `Augment` tells them, at random. Between pixels
+they interpolate linearly; what comes from outside the image has the value `fill`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nettrain import draws
+
+
+def warp(x: Tensor, A: Tensor, b: Tensor, *, fill: float = 0.0) -> Tensor:
+    """yᵢ(p) = xᵢ(Aᵢ p + bᵢ) for each pixel p = (row, column), measured from the image's centre.
+
+    A [n, 2, 2], b [n, 2] in pixels. Bilinear: a point between four pixels is their weighted mean.
+    """
+    n, c, h, w = x.shape
+    rows, columns = (torch.arange(m, dtype=x.dtype, device=x.device) - (m - 1) / 2 for m in (h, w))
+    p = torch.stack([rows.repeat_interleave(w), columns.repeat(h)])  # [2, hw]
+    q = A.to(x.dtype) @ p + b.to(x.dtype)[:, :, None]
+    r, s = q[:, 0] + (h - 1) / 2, q[:, 1] + (w - 1) / 2  # counted from the first pixel
+    r0, s0 = r.floor(), s.floor()
+    padded = F.pad(x, [1, 1, 1, 1], value=fill).flatten(2)  # all that is outside is this frame
+
+    def pixel(r, s):
+        place = (r.clamp(-1, h) + 1) * (w + 2) + s.clamp(-1, w) + 1
+        return padded.gather(2, place.long()[:, None].expand(-1, c, -1))
+
+    u, v = (r - r0)[:, None], (s - s0)[:, None]
+    top = (1 - v) * pixel(r0, s0) + v * pixel(r0, s0 + 1)
+    bottom = (1 - v) * pixel(r0 + 1, s0) + v * pixel(r0 + 1, s0 + 1)
+    return ((1 - u) * top + u * bottom).view(n, c, h, w)
+
+
+def turn(angle: Tensor, factor: Tensor) -> Tensor:
+    """Where a picture turned by angles [n] (degrees) and zoomed by factors [n] looks: A [n, 2, 2].
+
+    A = (cos a, sin a; −sin a, cos a) / factor, the inverse of what happens to the picture.
+    """
+    cos, sin = torch.cos(angle * math.pi / 180) / factor, torch.sin(angle * math.pi / 180) / factor
+    return torch.stack([cos, sin, -sin, cos], -1).view(-1, 2, 2)
+
+
+def rotate(x: Tensor, angle: Tensor, *, fill: float = 0.0) -> Tensor:
+    """Rotate each image about its centre, counter-clockwise by angle [n] in degrees."""
+    return warp(x, turn(angle, torch.ones_like(angle)), angle.new_zeros(len(x), 2), fill=fill)
+
+
+def flip(x: Tensor, flipped: Tensor, axis: int = -1) -> Tensor:
+    """Mirror the images where flipped [n] is true: left to right, or with axis −2 upside down."""
+    return torch.where(flipped.view(-1, 1, 1, 1), x.flip(axis), x)
+
+
+def zoom(x: Tensor, factor: Tensor, *, fill: float = 0.0) -> Tensor:
+    """Enlarge each image about its centre by factor [n] > 0; below 1 it shrinks."""
+    return warp(x, turn(torch.zeros_like(factor), factor), factor.new_zeros(len(x), 2), fill=fill)
+
+
+def shift(x: Tensor, by: Tensor, *, fill: float = 0.0) -> Tensor:
+    """Move each image by [n, 2] pixels, down and to the right; fractions are interpolated."""
+    return warp(x, torch.eye(2, device=x.device).expand(len(x), 2, 2), -by, fill=fill)
+
+
+def noise(x: Tensor, std: float, key: Tensor) -> Tensor:
+    """y = x + std · z with z ~ N(0, 1) for each pixel, drawn from a key."""
+    return x + std * draws.normal(key, x.shape)
+
+
+class Augment(nn.Module):
+    """Change each image of a training batch at random; at evaluation y = x.
+
+        Sequential(Augment(rotate=15, shift=2), net)
+
+    rotate  by an angle from U(−rotate, rotate), in degrees; 0 ≤ rotate ≤ 180
+    flip    left to right, with this probability
+    zoom    by a factor whose logarithm is from U(−ln zoom, ln zoom); zoom ≥ 1
+    shift   by U(−shift, shift) pixels, down and to the right; shift ≥ 0
+    noise   standard deviation of a Gaussian; noise ≥ 0
+    fill    value of what comes from outside, as the background's
+
+    All numbers are drawn from the key (run's seed, training passes so far, layer), as Dropout's
+    masks are: a run sees the same changes alone, in a sweep, on CPU and GPU. Rotation, zoom and
+    shift are one `warp`, so that a picture is interpolated once. Raises ValueError for a strength
+    outside its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        rotate: float = 0.0,
+        flip: float = 0.0,
+        zoom: float = 1.0,
+        shift: float = 0.0,
+        noise: float = 0.0,
+        fill: float = 0.0,
+    ):
+        super().__init__()
+        strengths = {"rotate": rotate, "flip": flip, "zoom": zoom, "shift": shift, "noise": noise}
+        for name, value in strengths.items():
+            low, high = RANGES[name]
+            if not low <= value <= high or math.isinf(value):
+                raise ValueError(f"{name}={value} is outside [{low}, {high}]")
+        if not math.isfinite(fill):
+            raise ValueError(f"fill={fill} must be a finite number")
+        self.rotate, self.flip, self.zoom, self.shift = rotate, flip, zoom, shift
+        self.noise, self.fill = noise, fill
+        self.register_buffer("key", torch.zeros(3, dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        angle, log_zoom, down, right, coin = draws.uniform(self.key, torch.Size([5, len(x)]))
+        if self.flip:
+            x = flip(x, coin < self.flip)
+        if self.rotate or self.shift or self.zoom != 1:
+            factor = self.zoom ** (2 * log_zoom - 1)
+            by = self.shift * (2 * torch.stack([down, right], 1) - 1)
+            A = turn(self.rotate * (2 * angle - 1), factor)
+            b = -(A @ by[:, :, None])[:, :, 0]
+            x = warp(x, A, b, fill=self.fill)
+        if self.noise:
+            x = noise(x, self.noise, torch.cat([self.key, torch.ones_like(self.key[:1])]))
+        self.key[1] += 1
+        return x
+
+    def extra_repr(self) -> str:
+        strengths = {k: getattr(self, k) for k in RANGES}
+        off = {"zoom": 1}
+        return ", ".join(f"{k}={v}" for k, v in strengths.items() if v != off.get(k, 0))
+
+
+# of the strengths; an infinite one is refused too
+RANGES = {
+    "rotate": (0, 180),
+    "flip": (0, 1),
+    "zoom": (1, math.inf),
+    "shift": (0, math.inf),
+    "noise": (0, math.inf),
+}
