@@ -259,3 +259,15 @@ def test_a_residual_block_whose_last_norm_has_scale_zero_is_the_identity_on_posi
 def test_errors_name_the_argument(wrong, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         wrong()
+
+
+def test_gradient_sizes_of_a_linear_chain_are_those_of_its_formula():
+    """L = cᵀ B A x: ∂L/∂A = Bᵀ c xᵀ, ∂L/∂B = c (A x)ᵀ."""
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2, bias=False)).double()
+    nn.init.zeros_(net[0].bias)
+    x, c = randn(4), randn(2)
+    A, B = (layer.weight.detach() for layer in net)
+    first = (B.T @ c).norm() * x.norm() / A.norm()
+    second = c.norm() * (A @ x).norm() / B.norm()
+    found = blocks.gradient_sizes(net, net(x) @ c)
+    torch.testing.assert_close(found, torch.stack([first, second]), rtol=1e-13, atol=0)
