@@ -226,4 +226,5 @@ def gradient_sizes(net: nn.Module, loss: Tensor) -> Tensor:
     """
     weights = [p for p in net.parameters() if p.ndim > 1]
     gradients = torch.autograd.grad(loss, weights)
-    return torch.stack([g.norm() / W.norm() for g, W in zip(gradients, weights, strict=True)])
+    pairs = zip(gradients, weights, strict=True)
+    return torch.stack([g.norm() / W.detach().norm() for g, W in pairs])
