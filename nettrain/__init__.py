@@ -15,6 +15,9 @@ normalization   layers that normalize
 landscape       loss surfaces, curvature
 recording       a function as a list of operations
 architecture    search for networks, rules, activations
+blocks          parts of architectures, their cost
+activations     Maxout, an activation's moments
+losses          squared, Brier, hinge
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

@@ -1,10 +1,12 @@
-"""Small models: a multilayer perceptron, a convolutional and a recurrent network."""
+"""Small models: multilayer perceptrons, convolutional and recurrent networks."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from nettrain.blocks import conv, linear, plain, residual
+from nettrain.normalization import BatchNorm
 from nettrain.regularization import Dropout, variational_masks
 
 
@@ -42,6 +44,44 @@ def cnn(channels: Sequence[int] = (8, 16), *, side: int = 14, classes: int = 10)
     for c_in, c_out in zip((1, *channels), channels, strict=False):
         layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * rest**2, classes))
+
+
+def tower(
+    n_in: int, width: int, depth: int, classes: int = 10, *, block: Callable = plain
+) -> nn.Sequential:
+    """A deep perceptron with batch norm: `depth` layers of weights, two in each block.
+
+    [n, ...] -> [n, classes]; the input is flattened. Raises ValueError unless depth is even and at
+    least 2.
+    """
+    if depth < 2 or depth % 2:
+        raise ValueError(f"depth={depth} must be even and at least 2: two layers, two per block")
+    first = [nn.Flatten(), linear(n_in, width), BatchNorm(width), nn.ReLU()]
+    blocks = [block(width, width, layer=linear) for _ in range(depth // 2 - 1)]
+    return nn.Sequential(*first, *blocks, nn.Linear(width, classes))
+
+
+def resnet(
+    n: int,
+    *,
+    block: Callable = residual,
+    channels: Sequence[int] = (16, 32, 64),
+    c_in: int = 3,
+    classes: int = 10,
+) -> nn.Sequential:
+    """The network of depth 6n + 2 for small images: three stages of n blocks, halving the image.
+
+    [n, c_in, h, w] -> [n, classes]. block=plain gives the plain network, with as many weights. He
+    et al. 2016, section 4.2. Raises ValueError for n < 1.
+    """
+    if n < 1:
+        raise ValueError(f"n={n} must be at least 1 block per stage")
+    layers = [conv(c_in, channels[0]), BatchNorm(channels[0]), nn.ReLU()]
+    for k, (before, c) in enumerate(zip((channels[0], *channels), channels, strict=False)):
+        layers += [block(before, c, stride=2) if k else block(before, c)]
+        layers += [block(c, c) for _ in range(n - 1)]
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, *pool, nn.Linear(channels[-1], classes))
 
 
 class RNN(nn.Module):
