@@ -11,6 +11,8 @@ initializers    a shape -> initial weights
 preprocessing   scaling and whitening of data
 normalization   layers that normalize
 landscape       loss surfaces, curvature
+spaces          search spaces
+search          hyperparameter search
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.
