@@ -32,7 +32,7 @@ RESULT = ROOT / "benchmarks" / "results" / "search.json"
 PROBLEMS = (*FUNCTIONS, "digits MLP")
 AT = (30, 50, 100)  # trials at which the regret is noted
 CPU_AT = (20, 50, 100)  # trials at which the time of a suggestion is noted: median of 10 around
-TRIALS, INITIAL = 100, 10
+INITIAL = 10  # trials before an engine has a model
 
 # --------------------------------------------------------------------------- engines: ask and tell
 
@@ -165,7 +165,7 @@ ENGINES = {  # name: how to make one for a space and a seed
 # --------------------------------------------------------------------------- one search
 
 
-def search(engine: str, problem: str, seed: int) -> dict:
+def search(engine: str, problem: str, seed: int, trials: int) -> dict:
     """One search: the regret at AT trials, and the CPU seconds of suggestions at CPU_AT trials.
 
     Regret on digits: validation loss of the best configuration so far, trained again with five
@@ -179,7 +179,7 @@ def search(engine: str, problem: str, seed: int) -> dict:
         evaluate = lambda config, i: digits(config, 1000 * seed + i)
     searcher = ENGINES[engine](space, seed)
     configs, values, cpu = [], [], []
-    for i in range(TRIALS):
+    for i in range(trials):
         start = time.process_time()
         token, config = searcher.ask()
         spent = time.process_time() - start
@@ -189,13 +189,13 @@ def search(engine: str, problem: str, seed: int) -> dict:
         cpu.append(spent + time.process_time() - start)
         configs.append(config), values.append(value)
     if problem in FUNCTIONS:
-        regret = [min(values[:n]) - minimum for n in AT]
+        regret = [min(values[:n]) - minimum for n in AT if n <= trials]
     else:
-        best = [configs[int(np.argmin(values[:n]))] for n in AT]
+        best = [configs[int(np.argmin(values[:n]))] for n in AT if n <= trials]
         regret = [float(np.mean([digits(c, 10**6 + k) for k in range(5)])) for c in best]
-    seconds = [float(np.median(cpu[n - 10 : n])) for n in CPU_AT]
-    run = {"engine": engine, "problem": problem, "seed": seed, "regret": regret, "cpu": seconds}
-    return run | {"cpu_total": sum(cpu)}
+    seconds = [float(np.median(cpu[n - 10 : n])) for n in CPU_AT if n <= trials]
+    record = {"engine": engine, "problem": problem, "seed": seed, "regret": regret, "cpu": seconds}
+    return record | {"trials": trials, "cpu_total": sum(cpu)}
 
 
 def read() -> list[dict]:
@@ -209,17 +209,17 @@ def read() -> list[dict]:
     return runs
 
 
-def run(engines, problems, seeds) -> None:
+def run(engines, problems, seeds, trials) -> None:
     warnings.filterwarnings("ignore")  # the peers', about their own defaults
     logging.disable(logging.WARNING)
-    done = {(r["engine"], r["problem"], r["seed"]) for r in read()}
+    done = {(r["engine"], r["problem"], r["seed"]) for r in read() if r["trials"] >= trials}
     RUNS.parent.mkdir(exist_ok=True)
     for seed in range(seeds):
         for problem in problems:
             for engine in engines:
                 if (engine, problem, seed) in done:
                     continue
-                record = search(engine, problem, seed)
+                record = search(engine, problem, seed, trials)
                 with RUNS.open("a") as file:
                     file.write(json.dumps(record) + "\n")
                 print(engine, problem, seed, record["regret"], record["cpu_total"], flush=True)
@@ -231,10 +231,11 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=50)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "run":
-        run(args.engines, args.problems, args.seeds)
+        run(args.engines, args.problems, args.seeds, args.trials)
 
 
 if __name__ == "__main__":

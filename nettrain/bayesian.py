@@ -15,12 +15,16 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from nettrain import draws, spaces
+from nettrain.search import Sobol, Trial
+
 FLOAT = torch.float64
 
 
 def climb(f: Callable, start: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
     """A local maximum of f between low and high by L-BFGS-B from start; start itself if f fails."""
 
+    @torch.enable_grad()
     def fall(x):
         x = torch.from_numpy(x).view(start.shape).requires_grad_()
         value = -f(x)
@@ -171,7 +175,9 @@ class Neural:
         self, (a, b) = cls(x, y, theta), theta[:2].exp()
         rest = (y - self.basis(x, theta) @ self.w).square().sum() / (b + FLOOR)
         size = rest + self.w.square().sum() / a
-        logs = len(y) * (b + FLOOR).log() + len(self.w) * a.log() + 2 * self.L.diagonal().log().sum()
+        logs = (
+            len(y) * (b + FLOOR).log() + len(self.w) * a.log() + 2 * self.L.diagonal().log().sum()
+        )
         prior = theta[0] ** 2 / 8 + (theta[1] + 6) ** 2 / 8 + theta[2:].square().sum() / 8
         return -0.5 * (size + logs + len(y) * math.log(2 * math.pi)) - prior
 
@@ -179,7 +185,7 @@ class Neural:
     def fit(cls, x: Tensor, y: Tensor) -> "Neural":
         """theta = argmax of evidence times priors, always climbed to from the same start."""
         g, M, parts = torch.Generator().manual_seed(0), cls.units, [torch.tensor([0.0, -4.0])]
-        for layer, n_in in enumerate((x.shape[1], M, M)):  # a rough first layer, for rough functions
+        for layer, n_in in enumerate((x.shape[1], M, M)):  # rough first layer
             width = (2.0 if layer == 0 else 0.6) / math.sqrt(n_in)
             parts += [width * torch.randn((n_in + 1) * M, generator=g)]
         start = torch.cat(parts).to(FLOAT)
@@ -232,9 +238,105 @@ def pi(mean: Tensor, sd: Tensor, best: float) -> Tensor:
 
 
 def lcb(mean: Tensor, sd: Tensor, best: float, kappa: float = 2.0) -> Tensor:
-    """−(m − κ s): the lower confidence bound, turned over to be maximized (Srinivas et al. 2010)."""
+    """−(m − κ s): lower confidence bound, turned over to be maximized (Srinivas et al. 2010)."""
     return kappa * sd - mean
 
 
 ACQUISITIONS = {"log_ei": log_ei, "ei": ei, "pi": pi, "lcb": lcb}
 SURROGATES = {"gp": GP, "neural": Neural}
+
+# ------------------------------------------------------------------------------ the next trial
+
+
+class Bayes:
+    """The searcher that tries where its surrogate expects most of a trial (Algorithm 1.1).
+
+    surrogate    "gp", or "neural": linear in the number of trials, not quadratic or cubic
+    acquisition  "log_ei", "ei", "pi" or "lcb"
+    initial      trials of a Sobol sequence, before there is a model
+
+    Nothing is remembered between calls: every fit starts from the same point, so that a study that
+    was killed goes on as it would have. Raises ValueError for names that there are not.
+    """
+
+    def __init__(self, surrogate: str = "gp", acquisition: str = "log_ei", *, initial: int = 10):
+        if surrogate not in SURROGATES or acquisition not in ACQUISITIONS:
+            raise ValueError(
+                f"surrogate={surrogate!r}, acquisition={acquisition!r}: there are "
+                f"{list(SURROGATES)} and {list(ACQUISITIONS)}"
+            )
+        self.fit, self.acquisition = SURROGATES[surrogate].fit, ACQUISITIONS[acquisition]
+        self.initial = initial
+
+    def ask(self, space: dict, trials: Sequence[Trial], seed: int) -> dict | None:
+        """A configuration that was never tried; None when no configuration is left."""
+        number, known = len(trials), [t for t in trials if not t.outside]
+        key = torch.tensor([seed, number])
+        g = torch.Generator().manual_seed(int(draws.bits(key, 1)) & (2**63 - 1))
+        tried = [spaces.to_unit(space, t.config) for t in known]
+        tried = torch.stack(tried) if tried else torch.empty(0, spaces.dims(space), dtype=FLOAT)
+        pending = torch.tensor([t.value is None for t in known], dtype=torch.bool)
+        y = torch.tensor([math.nan if t.value is None else t.value for t in known], dtype=FLOAT)
+        if number < self.initial or y.isfinite().sum() < 2:
+            first = spaces.to_unit(space, Sobol().ask(space, trials, seed))[None]
+            u = unseen(space, tried, g, first)
+        else:
+            u = unseen(space, tried, g, self.propose(space, tried, y, pending, g))
+        return None if u is None else spaces.from_unit(space, u)
+
+    @torch.no_grad()
+    def propose(self, space: dict, u: Tensor, y: Tensor, pending: Tensor, g) -> Tensor:
+        """Points [m, d] of configurations, the most valuable first."""
+        x, done = spaces.embed(space, u), y.isfinite()
+        y = (y - y[done].mean()) / y[done].std().clamp_min(1e-9)
+        best = y[done].min().item()
+        model = price_failures(self.fit, x[~pending], y[~pending])
+        if pending.any():
+            model = model.believe(x[pending])
+
+        def worth(u):
+            mean, variance = model.predict(spaces.embed(space, u))
+            return self.acquisition(mean, variance.sqrt(), best)
+
+        around = u[done][y[done].argsort()[:4]].repeat_interleave(32, 0)
+        candidates = spaces.snap(space, torch.cat([uniform(1024, len(u[0]), g), near(around, g)]))
+        start = candidates[worth(candidates).argsort(descending=True)]
+        low, high = torch.zeros_like(start[:8]), torch.ones_like(start[:8])
+        top = climb(lambda u: worth(u).sum(), start[:8], low, high, 20)
+        top = torch.cat([spaces.snap(space, top), start])
+        return top[worth(top).argsort(descending=True, stable=True)]
+
+
+def price_failures(fit: Callable, x: Tensor, y: Tensor) -> GP | Neural:
+    """A surrogate of x [n, p], y [n], where NaN is a failure: what the others' model expects there
+    and one deviation more, and never better than the median."""
+    ok = y.isfinite()
+    model = fit(x[ok], y[ok])
+    if ok.all():
+        return model
+    mean, variance = model.predict(x[~ok])
+    priced = torch.maximum(mean + variance.sqrt(), y[ok].median())
+    return fit(x, y.masked_scatter(~ok, priced))
+
+
+def uniform(n: int, d: int, g: torch.Generator) -> Tensor:
+    """n points of the unit cube [n, d]."""
+    return torch.rand(n, d, generator=g, dtype=FLOAT)
+
+
+def near(u: Tensor, g: torch.Generator) -> Tensor:
+    """Neighbours of points u [n, d]: half of the coordinates moved by about 0.3 to 0.001."""
+    size = 10 ** (-0.5 - 2.5 * uniform(len(u), 1, g))
+    move = size * torch.randn(u.shape, generator=g, dtype=FLOAT)
+    return (u + move * (uniform(*u.shape, g) < 0.5)).clamp(0, 1)
+
+
+def unseen(space: dict, tried: Tensor, g: torch.Generator, points: Tensor) -> Tensor | None:
+    """The first of the points [m, d] that was not tried, else a random one; None if 100,000 random
+    ones were all tried: then the space is finite, and nothing is left of it."""
+    for _ in range(100):
+        taken = torch.cdist(points, tried, p=math.inf) < 1e-9
+        if not (all_taken := taken.any(1)).all():
+            return points[~all_taken][0]
+        points = spaces.snap(space, uniform(1000, points.shape[1], g))
+    return None
