@@ -9,7 +9,7 @@ Rasmussen & Williams 2006; Jones et al. 1998; Snoek et al. 2012, 2015. Everythin
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.optimize import minimize
@@ -21,83 +21,100 @@ from nettrain.search import Sobol, Trial
 FLOAT = torch.float64
 
 
-def climb(f: Callable, start: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
-    """A local maximum of f between low and high by L-BFGS-B from start; start itself if f fails."""
+def climb(f: Callable, start: Tensor, low: Tensor, high: Tensor, steps: int, rel=1e-7) -> Tensor:
+    """A local maximum between low and high by L-BFGS-B from start; start itself if f fails.
 
-    @torch.enable_grad()
+    f is x -> (value, gradient). At most `steps`, until the relative gain of one is below rel.
+    """
+
     def fall(x):
-        x = torch.from_numpy(x).view(start.shape).requires_grad_()
-        value = -f(x)
-        return value.item(), torch.autograd.grad(value, x)[0].flatten().numpy()
+        value, slope = f(torch.from_numpy(x).view(start.shape))
+        return -value.item(), -slope.flatten().numpy()
 
     bounds = list(zip(low.flatten().tolist(), high.flatten().tolist(), strict=True))
-    x0, options = start.detach().flatten().numpy(), {"maxiter": steps, "ftol": 1e-7}
+    x0, options = start.flatten().numpy(), {"maxiter": steps, "ftol": rel}
     found = minimize(fall, x0, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return torch.from_numpy(found.x).view(start.shape) if math.isfinite(found.fun) else start
+
+
+def with_gradient(f: Callable) -> Callable:
+    """x -> f(x) as x -> (f(x), its gradient), by autograd."""
+
+    @torch.enable_grad()
+    def both(x):
+        x = x.detach().requires_grad_()
+        value = f(x)
+        return value.detach(), torch.autograd.grad(value, x)[0]
+
+    return both
 
 
 # ------------------------------------------------------------------------------ Gaussian process
 
 
-class Matern(torch.autograd.Function):
-    """k = (1 + r + r²/3) exp(−r) of s = r²; dk/ds = −(1 + r) exp(−r)/6, which is finite at s = 0.
+def matern(s: Tensor) -> tuple[Tensor, Tensor]:
+    """k = (1 + r + r²/3) exp(−r) at s = r², and dk/ds = −(1 + r) exp(−r)/6, finite at s = 0."""
+    r = s.sqrt()
+    e = torch.exp(-r)
+    return (1 + r + s / 3) * e, -(1 + r) * e / 6
 
-    Autograd by itself would divide by r there.
-    """
+
+class Matern(torch.autograd.Function):
+    """k(s) with its own derivative: autograd would divide by r, which is zero at zero distance."""
 
     @staticmethod
     def forward(ctx, s):
-        r = s.sqrt()
-        e = torch.exp(-r)
-        ctx.save_for_backward(r, e)
-        return (1 + r + s / 3) * e
+        k, slope = matern(s)
+        ctx.save_for_backward(slope)
+        return k
 
     @staticmethod
     def backward(ctx, g):
-        r, e = ctx.saved_tensors
-        return -g * (1 + r) * e / 6
+        return g * ctx.saved_tensors[0]
+
+
+def distance(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
+    """r² = 5 Σⱼ (aⱼ − bⱼ)²/ℓⱼ² for a [n, p], b [m, p] -> [n, m]."""
+    scale = math.sqrt(5) * torch.exp(-theta[:-2])
+    a, b = a * scale, b * scale
+    return (a.square().sum(-1, keepdim=True) + b.square().sum(-1) - 2 * a @ b.mT).clamp_min(0)
 
 
 def kernel(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
-    """k(a, b) for a [n, p], b [m, p] -> [n, m]; theta = log of (ℓ₁ ... ℓₚ, σ², τ²)."""
-    scale = math.sqrt(5) * torch.exp(-theta[:-2])
-    a, b = a * scale, b * scale
-    s = a.square().sum(-1, keepdim=True) + b.square().sum(-1) - 2 * a @ b.mT
-    return theta[-2].exp() * Matern.apply(s.clamp_min(0))
+    """k(a, b) [n, m]; theta is the logarithm of (ℓ₁ ... ℓₚ, σ², τ²)."""
+    return theta[-2].exp() * Matern.apply(distance(a, b, theta))
 
 
-class LogDensity(torch.autograd.Function):
-    """log N(y; 0, K) = −½ yᵀK⁻¹y − ½ log|K| − n/2 log 2π, and d/dK = ½(ααᵀ − K⁻¹), α = K⁻¹y."""
-
-    @staticmethod
-    def forward(ctx, K, y):
-        L = torch.linalg.cholesky(K)
-        alpha = torch.cholesky_solve(y[:, None], L)
-        ctx.save_for_backward(L, alpha)
-        fit = y @ alpha[:, 0] + len(y) * math.log(2 * math.pi)
-        return -0.5 * fit - L.diagonal().log().sum()
-
-    @staticmethod
-    def backward(ctx, g):
-        L, alpha = ctx.saved_tensors
-        return 0.5 * g * (alpha @ alpha.mT - torch.cholesky_inverse(L)), None
+FLOOR = 1e-6  # added to the noise variance τ², so that the Cholesky decomposition cannot fail
 
 
-FLOOR = 1e-6  # of the noise variance τ², so that the Cholesky decomposition cannot fail
+def log_evidence(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(y | x, θ), how well the kernel explains y [n] at x [n, p], and its gradient.
+
+    −½ yᵀα − ½ log|K| − n/2 log 2π,  ½ tr((ααᵀ − K⁻¹) dK/dθⱼ),  K = k + τ²I, α = K⁻¹y
+    """
+    signal, noise = theta[-2:].exp()
+    k, slope = matern(distance(x, x, theta))
+    L = torch.linalg.cholesky(signal * k + (noise + FLOOR) * torch.eye(len(x), dtype=FLOAT))
+    inverse = torch.cholesky_inverse(L)
+    alpha = inverse @ y
+    value = -0.5 * (y @ alpha + len(y) * math.log(2 * math.pi)) - L.diagonal().log().sum()
+    W = 0.5 * (torch.outer(alpha, alpha) - inverse)
+    G, z = W * signal * slope, x * math.sqrt(5) * torch.exp(-theta[:-2])
+    lengths = -4 * (G.sum(0) @ z.square() - (z * (G @ z)).sum(0))  # Σ G dr²/d log ℓⱼ
+    rest = torch.stack([signal * (W * k).sum(), noise * W.trace()])
+    return value, torch.cat([lengths, rest])
 
 
-def log_evidence(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """log p(y | x, θ) for x [n, p], y [n]: how well the kernel explains what was seen."""
-    noise = theta[-1].exp() + FLOOR
-    return LogDensity.apply(kernel(x, x, theta) + noise * torch.eye(len(x), dtype=FLOAT), y)
+def log_prior(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(θ) and its gradient: ℓ about √p/2, σ² about 1, τ² about e⁻⁸, log-normal.
 
-
-def log_prior(theta: Tensor) -> Tensor:
-    """Log-normal: ℓ about √p/2 (factor e), σ² about 1 (factor e), τ² about e⁻⁸ (factor e²)."""
+    Deviations of the logarithms: 1, 1, 2. The constant is left out.
+    """
     p = len(theta) - 2
     mode = torch.tensor([math.log(0.5 * math.sqrt(p))] * p + [0.0, -8.0], dtype=FLOAT)
-    width = torch.tensor([1.0] * p + [1.0, 2.0], dtype=FLOAT)
-    return -0.5 * ((theta - mode) / width).square().sum()
+    z = (theta - mode) / torch.tensor([1.0] * p + [1.0, 2.0], dtype=FLOAT)
+    return -0.5 * z.square().sum(), -z / torch.tensor([1.0] * p + [1.0, 2.0], dtype=FLOAT)
 
 
 @dataclass(frozen=True)
@@ -115,12 +132,19 @@ class GP:
         object.__setattr__(self, "alpha", torch.cholesky_solve(self.y[:, None], self.L)[:, 0])
 
     @classmethod
+    def objective(cls, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(y | x, θ) + log p(θ), which `fit` maximizes, and its gradient."""
+        (evidence, slope), (prior, pull) = log_evidence(theta, x, y), log_prior(theta)
+        return evidence + prior, slope + pull
+
+    @classmethod
     def fit(cls, x: Tensor, y: Tensor) -> "GP":
         """theta = argmax of evidence times prior, always climbed to from the same start."""
         p = x.shape[1]
         start = torch.tensor([math.log(0.5)] * p + [0.0, -6.0], dtype=FLOAT)
-        objective = lambda theta: log_evidence(theta, x, y) + log_prior(theta)
-        return cls(x, y, climb(objective, start, start - 10, start + 6, 40))
+        low = start - torch.tensor([4.0] * p + [4.0, 10.0], dtype=FLOAT)  # log FLOOR is -14
+        objective = lambda theta: cls.objective(theta, x, y)
+        return cls(x, y, climb(objective, start, low, start + 6, 40, 1e-6))
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [m] and variance [m] of f, not of a noisy y, at x [m, p]."""
@@ -128,9 +152,9 @@ class GP:
         v = torch.linalg.solve_triangular(self.L, k.mT, upper=False)
         return k @ self.alpha, (self.theta[-2].exp() - v.square().sum(0)).clamp_min(1e-12)
 
-    def believe(self, x: Tensor) -> "GP":
+    def believe(self, x: Tensor):
         """As if its own mean had been seen at x: for trials that still run (kriging believer)."""
-        return GP(torch.cat([self.x, x]), torch.cat([self.y, self.predict(x)[0]]), self.theta)
+        return replace(self, x=torch.cat([self.x, x]), y=torch.cat([self.y, self.predict(x)[0]]))
 
 
 # ------------------------------------------------------------------------------ neural surrogate
@@ -148,8 +172,8 @@ class Neural:
 
     x: Tensor
     y: Tensor
-    theta: Tensor  # all numbers in one vector: log σ², log τ², then the layers
-    units = 50
+    theta: Tensor  # all in one vector: log σ², log τ², then weights and biases of three layers
+    units = 32  # M
 
     def __post_init__(self):
         phi, (prior, noise) = self.basis(self.x, self.theta), self.theta[:2].exp()
@@ -161,36 +185,43 @@ class Neural:
     @classmethod
     def basis(cls, x: Tensor, theta: Tensor) -> Tensor:
         """φ(x) [m, M + 1]: three tanh layers of the inputs x [m, p] in [0, 1], and a constant."""
-        h, at = 2 * x - 1, 2
-        for _ in range(3):
-            size = h.shape[1] * cls.units
-            W = theta[at : at + size].view(h.shape[1], cls.units)
-            h = torch.tanh(h @ W + theta[at + size : at + size + cls.units])
-            at += size + cls.units
-        return torch.cat([h / math.sqrt(cls.units), torch.ones_like(h[:, :1])], 1)
+        h, M = 2 * x - 1, cls.units
+        for layer in theta[2:].split([(n_in + 1) * M for n_in in (x.shape[1], M, M)]):
+            W = layer.view(-1, M)
+            h = torch.tanh(h @ W[:-1] + W[-1])
+        return torch.cat([h / math.sqrt(M), torch.ones_like(h[:, :1])], 1)
 
     @classmethod
-    def objective(cls, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """log p(y | x, θ) by the matrix-determinant lemma, plus log-normal and normal priors."""
+    def widths(cls, p: int) -> Tensor:
+        """Deviations of all weights, before the fit as a prior: the first layer's are larger."""
+        sizes = [((n_in + 1) * cls.units, n_in) for n_in in (p, cls.units, cls.units)]
+        gains = (2.0, 0.6, 0.6)
+        parts = [torch.full((m,), a / math.sqrt(n)) for a, (m, n) in zip(gains, sizes, strict=True)]
+        return torch.cat(parts).to(FLOAT)
+
+    @classmethod
+    def log_posterior(cls, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """log p(y | x, θ), by the matrix determinant lemma, + log p(θ) but for constants."""
         self, (a, b) = cls(x, y, theta), theta[:2].exp()
         rest = (y - self.basis(x, theta) @ self.w).square().sum() / (b + FLOOR)
-        size = rest + self.w.square().sum() / a
-        logs = (
-            len(y) * (b + FLOOR).log() + len(self.w) * a.log() + 2 * self.L.diagonal().log().sum()
-        )
-        prior = theta[0] ** 2 / 8 + (theta[1] + 6) ** 2 / 8 + theta[2:].square().sum() / 8
-        return -0.5 * (size + logs + len(y) * math.log(2 * math.pi)) - prior
+        logs = len(y) * (2 * math.pi * (b + FLOOR)).log() + len(self.w) * a.log()
+        size = rest + self.w.square().sum() / a + logs + 2 * self.L.diagonal().log().sum()
+        weights = (theta[2:] / cls.widths(x.shape[1])).square().sum()
+        return -0.5 * (size + weights + theta[0] ** 2 / 4 + (theta[1] + 6) ** 2 / 4)
+
+    @classmethod
+    def objective(cls, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What `fit` maximizes, and its gradient."""
+        return with_gradient(lambda theta: cls.log_posterior(theta, x, y))(theta)
 
     @classmethod
     def fit(cls, x: Tensor, y: Tensor) -> "Neural":
-        """theta = argmax of evidence times priors, always climbed to from the same start."""
-        g, M, parts = torch.Generator().manual_seed(0), cls.units, [torch.tensor([0.0, -4.0])]
-        for layer, n_in in enumerate((x.shape[1], M, M)):  # rough first layer
-            width = (2.0 if layer == 0 else 0.6) / math.sqrt(n_in)
-            parts += [width * torch.randn((n_in + 1) * M, generator=g)]
-        start = torch.cat(parts).to(FLOAT)
-        found = climb(lambda theta: cls.objective(theta, x, y), start, start - 10, start + 10, 100)
-        return cls(x, y, found)
+        """theta = argmax of evidence times prior, always climbed to from the same draw of it."""
+        g, widths = torch.Generator().manual_seed(0), cls.widths(x.shape[1])
+        start = torch.tensor([0.0, -4.0], dtype=FLOAT)
+        start = torch.cat([start, widths * torch.randn(widths.shape, generator=g, dtype=FLOAT)])
+        objective = lambda theta: cls.objective(theta, x, y)
+        return cls(x, y, climb(objective, start, start - 6, start + 6, 60, 1e-4))
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [m] and variance [m] of f at x [m, p]."""
@@ -198,38 +229,47 @@ class Neural:
         v = torch.linalg.solve_triangular(self.L, phi.mT, upper=False)
         return phi @ self.w, v.square().sum(0).clamp_min(1e-12)
 
-    def believe(self, x: Tensor) -> "Neural":
-        """As if its own mean had been seen at x."""
-        return Neural(torch.cat([self.x, x]), torch.cat([self.y, self.predict(x)[0]]), self.theta)
+    believe = GP.believe
 
 
 # -------------------------------------------------- what a trial is worth; the largest is the next
 
 
-def log_h(z: Tensor) -> Tensor:
+ROOT = math.sqrt(2 * math.pi)
+
+
+class LogH(torch.autograd.Function):
     """log E max(z + N(0, 1), 0) = log(z Φ(z) + φ(z)) for any z (Ament et al. 2023).
 
-    Left of −1 as log φ(z) + log(1 − |z| Φ(z)/φ(z)); left of −1000 the last term is −2 log|z|.
+    Left of −1 as log φ(z) + log(1 − |z| Φ(z)/φ(z)); left of −1000 that is log φ(z) − 2 log|z|.
+    The derivative is Φ(z) / (z Φ(z) + φ(z)), from the two logarithms.
     """
-    near, far, end = z.clamp_min(-1), z.clamp(-1000, -1), z.clamp_max(-1000)
-    phi = torch.exp(-near.square() / 2) / math.sqrt(2 * math.pi)
-    a = torch.log(near * torch.special.ndtr(near) + phi)
-    ratio = math.sqrt(math.pi / 2) * torch.special.erfcx(-far / math.sqrt(2))
-    b = torch.log1p(far * ratio)
-    c = torch.log1p(-3 / end.square()) - 2 * (-end).log()
-    tail = torch.where(z > -1000, b, c) - z.clamp_max(-1).square() / 2 - math.log(2 * math.pi) / 2
-    return torch.where(z > -1, a, tail)
+
+    @staticmethod
+    def forward(ctx, z):
+        near, far, end = z.clamp_min(-1), z.clamp(-1000, -1), z.clamp_max(-1000)
+        a = torch.log(near * torch.special.ndtr(near) + (-near.square() / 2).exp() / ROOT)
+        mills = math.sqrt(math.pi / 2) * torch.special.erfcx(-far / math.sqrt(2))  # Φ/φ
+        b = torch.where(z > -1000, torch.log1p(far * mills), -2 * (-end).log() - 3 / end.square())
+        h = torch.where(z > -1, a, b - z.square() / 2 - math.log(ROOT))
+        ctx.save_for_backward(z, h)
+        return h
+
+    @staticmethod
+    def backward(ctx, g):
+        z, h = ctx.saved_tensors
+        return g * torch.exp(torch.special.log_ndtr(z) - h)
 
 
 def ei(mean: Tensor, sd: Tensor, best: float) -> Tensor:
     """E max(y* − f, 0) = s (z Φ(z) + φ(z)),  z = (y* − m)/s: expected improvement (1.58)."""
     z = (best - mean) / sd
-    return sd * (z * torch.special.ndtr(z) + torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi))
+    return sd * (z * torch.special.ndtr(z) + torch.exp(-z.square() / 2) / ROOT)
 
 
 def log_ei(mean: Tensor, sd: Tensor, best: float) -> Tensor:
     """log EI: has a slope also where EI itself is zero in floating point."""
-    return log_h((best - mean) / sd) + sd.log()
+    return LogH.apply((best - mean) / sd) + sd.log()
 
 
 def pi(mean: Tensor, sd: Tensor, best: float) -> Tensor:
@@ -265,7 +305,7 @@ class Bayes:
                 f"surrogate={surrogate!r}, acquisition={acquisition!r}: there are "
                 f"{list(SURROGATES)} and {list(ACQUISITIONS)}"
             )
-        self.fit, self.acquisition = SURROGATES[surrogate].fit, ACQUISITIONS[acquisition]
+        self.surrogate, self.acquisition = SURROGATES[surrogate], ACQUISITIONS[acquisition]
         self.initial = initial
 
     def ask(self, space: dict, trials: Sequence[Trial], seed: int) -> dict | None:
@@ -288,47 +328,60 @@ class Bayes:
     def propose(self, space: dict, u: Tensor, y: Tensor, pending: Tensor, g) -> Tensor:
         """Points [m, d] of configurations, the most valuable first."""
         x, done = spaces.embed(space, u), y.isfinite()
-        y = (y - y[done].mean()) / y[done].std().clamp_min(1e-9)
+        model, y = self.model(x, y, pending)
         best = y[done].min().item()
-        model = price_failures(self.fit, x[~pending], y[~pending])
-        if pending.any():
-            model = model.believe(x[pending])
 
         def worth(u):
             mean, variance = model.predict(spaces.embed(space, u))
             return self.acquisition(mean, variance.sqrt(), best)
 
-        around = u[done][y[done].argsort()[:4]].repeat_interleave(32, 0)
-        candidates = spaces.snap(space, torch.cat([uniform(1024, len(u[0]), g), near(around, g)]))
-        start = candidates[worth(candidates).argsort(descending=True)]
+        draw = lambda n, d: torch.rand(n, d, generator=g, dtype=FLOAT)
+        d, near = len(u[0]), u[done][y[done].argsort()[:4]].repeat_interleave(32, 0)
+        size = 10 ** (-0.5 - 2.5 * draw(len(near), 1))  # of moves, 0.3 to 0.001
+        move = size * torch.randn(near.shape, generator=g, dtype=FLOAT)
+        near = (near + move * (draw(len(near), d) < 0.5)).clamp(0, 1)
+        start = spaces.snap(space, torch.cat([draw(1024, d), near]))
+        start = start[worth(start).argsort(descending=True)]
         low, high = torch.zeros_like(start[:8]), torch.ones_like(start[:8])
-        top = climb(lambda u: worth(u).sum(), start[:8], low, high, 20)
+        top = climb(with_gradient(lambda u: worth(u).sum()), start[:8], low, high, 16)
         top = torch.cat([spaces.snap(space, top), start])
         return top[worth(top).argsort(descending=True, stable=True)]
 
+    def model(self, x: Tensor, y: Tensor, pending: Tensor):
+        """The surrogate, in that scale of the values that has the highest evidence; the values.
 
-def price_failures(fit: Callable, x: Tensor, y: Tensor) -> GP | Neural:
-    """A surrogate of x [n, p], y [n], where NaN is a failure: what the others' model expects there
-    and one deviation more, and never better than the median."""
-    ok = y.isfinite()
-    model = fit(x[ok], y[ok])
-    if ok.all():
-        return model
-    mean, variance = model.predict(x[~ok])
-    priced = torch.maximum(mean + variance.sqrt(), y[ok].median())
-    return fit(x, y.masked_scatter(~ok, priced))
+        A failed trial counts as what the others' model expects there and one deviation more, and
+        never as better than the median.
+        """
+        done, failed, scales = y.isfinite(), y.isnan() & ~pending, []
+        for c in WARPS:
+            z, slope = warp(y, done, c)
+            model = self.surrogate.fit(x[done], z[done])
+            score = self.surrogate.objective(model.theta, x[done], z[done])[0] + slope
+            scales.append((score.item(), model, z))
+        _, model, y = max(scales, key=lambda scale: scale[0])
+        if failed.any():
+            mean, variance = model.predict(x[failed])
+            price = torch.maximum(mean + variance.sqrt(), y[done].median())
+            known = done | failed
+            y = y.masked_scatter(failed, price)
+            model = self.surrogate.fit(x[known], y[known])
+        return (model.believe(x[pending]) if pending.any() else model), y
 
 
-def uniform(n: int, d: int, g: torch.Generator) -> Tensor:
-    """n points of the unit cube [n, d]."""
-    return torch.rand(n, d, generator=g, dtype=FLOAT)
+WARPS = (math.inf, 0.01)
 
 
-def near(u: Tensor, g: torch.Generator) -> Tensor:
-    """Neighbours of points u [n, d]: half of the coordinates moved by about 0.3 to 0.001."""
-    size = 10 ** (-0.5 - 2.5 * uniform(len(u), 1, g))
-    move = size * torch.randn(u.shape, generator=g, dtype=FLOAT)
-    return (u + move * (uniform(*u.shape, g) < 0.5)).clamp(0, 1)
+def warp(y: Tensor, done: Tensor, c: float) -> tuple[Tensor, Tensor]:
+    """(z, Σ log dz/dy): z is log(y − min y + c s) standardized, y itself for c = ∞; s of y is 1.
+
+    The sum over finished trials makes the evidence of z comparable between scales.
+    """
+    gap = (y - y[done].min()) / y[done].std().clamp_min(1e-12)
+    t = gap if c == math.inf else (gap + c).log()
+    slope = torch.zeros_like(t) if c == math.inf else -t
+    sd = t[done].std().clamp_min(1e-12)
+    return (t - t[done].mean()) / sd, (slope[done] - sd.log()).sum()
 
 
 def unseen(space: dict, tried: Tensor, g: torch.Generator, points: Tensor) -> Tensor | None:
@@ -338,5 +391,6 @@ def unseen(space: dict, tried: Tensor, g: torch.Generator, points: Tensor) -> Te
         taken = torch.cdist(points, tried, p=math.inf) < 1e-9
         if not (all_taken := taken.any(1)).all():
             return points[~all_taken][0]
-        points = spaces.snap(space, uniform(1000, points.shape[1], g))
+        cube = torch.rand(1000, points.shape[1], generator=g, dtype=FLOAT)
+        points = spaces.snap(space, cube)
     return None
