@@ -18,6 +18,7 @@ goes on proposes what it would have proposed. A searcher that models leaves out 
 
 import copy
 import inspect
+import itertools
 import json
 import math
 import os
@@ -29,6 +30,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -397,3 +399,302 @@ class _Journal:
 
     def close(self) -> None:
         self._finalizer()
+
+
+# --------------------------------------------------------------------------- many fidelities
+#
+# A run is a configuration in training. `runs` are several: `len(runs)` counts them, `runs[rows]`
+# selects some, and they keep what they have learnt. `advance(runs, resource)` trains each of them
+# that much further and returns (runs, losses [n]). A resource is an epoch, a step, an example, ...
+# Rows of a sweep are runs; so are the `Curves` of objectives that are generators.
+
+
+class Curves:
+    """Objectives that are generators, as runs: config -> generator of one loss per epoch.
+
+    A generator that waits for its next turn is a training run that pauses. One that raises has the
+    loss NaN from then on, and its text stands in `errors`; one that ends keeps its last loss.
+    """
+
+    def __init__(self, objective: Callable, configs: list[dict]):
+        self.configs = list(configs)
+        self.curves = [objective(copy.deepcopy(config)) for config in self.configs]
+        self.losses, self.errors = [math.nan] * len(self.curves), [""] * len(self.curves)
+
+    def __len__(self) -> int:
+        return len(self.curves)
+
+    def __getitem__(self, rows) -> "Curves":
+        rows = torch.arange(len(self))[rows].view(-1).tolist()
+        part = copy.copy(self)
+        for name, column in vars(self).items():
+            setattr(part, name, [column[row] for row in rows])
+        return part
+
+    def advance(self, epochs: int) -> tuple["Curves", list[float]]:
+        """Take `epochs` losses from every generator; the last of each."""
+        for i, curve in enumerate(self.curves):
+            try:
+                for loss in itertools.islice(curve, epochs):
+                    self.losses[i] = float(loss)
+            except Exception as error:
+                self.losses[i] = math.nan
+                self.errors[i] = "".join(traceback.format_exception(error))
+        return self, list(self.losses)
+
+
+def starter(objective: Callable, space: dict, *, seed: int = 0) -> Callable:
+    """start(first, n) -> Curves of n random configurations, those numbered first, first + 1, ..."""
+    spaces.check(space)
+    d = spaces.dims(space)
+
+    def start(first: int, n: int) -> Curves:
+        numbers = range(first, first + n)
+        return Curves(objective, [spaces.from_unit(space, point(seed, i, d)) for i in numbers])
+
+    return start
+
+
+def halving(n: int, budget: int) -> list[tuple[int, int]]:
+    """The rounds (n_k, r_k) of Algorithm 1.2: n_k runs get r_k more each, ⌈log₂ n⌉ rounds.
+
+        r_k = ⌊B / (n_k ⌈log₂ n⌉)⌋      n_{k+1} = ⌊n_k / 2⌋, at least 1
+
+    Jamieson & Talwalkar 2016, who leave out "at least 1": for n = 3 their last round is empty.
+    Raises ValueError for n < 2 and for a budget that leaves some run nothing.
+    """
+    rounds = (n - 1).bit_length()  # integers only: ⌈log₂ n⌉
+    if n < 2 or budget < n * rounds:
+        raise ValueError(f"n={n}, budget={budget}: needs n >= 2 and budget >= n ⌈log₂ n⌉")
+    sizes = [max(1, n >> k) for k in range(rounds)]
+    return [(size, budget // (size * rounds)) for size in sizes]
+
+
+def cumulative(rounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(n_k, r_k more) as (n_k, what each run has had in total by then)."""
+    totals = itertools.accumulate(r for _, r in rounds)
+    return [(n, total) for (n, _), total in zip(rounds, totals, strict=True)]
+
+
+def resources(r_max: int, *, r_min: int = 1, eta: int = 3) -> list[int]:
+    """⌊R / ηˢ⌋, ..., ⌊R / η⌋, R: what a run has had after each rung; at least r_min.
+
+    Raises ValueError unless 1 ≤ r_min ≤ R and η ≥ 2.
+    """
+    if not 1 <= r_min <= r_max or eta < 2:
+        given = f"r_min={r_min}, r_max={r_max}, eta={eta}"
+        raise ValueError(f"{given}: needs 1 <= r_min <= r_max and eta >= 2")
+    levels = [r_max]
+    while levels[0] // eta >= r_min:  # integers only: int(log(243) / log(3)) is 4
+        levels.insert(0, r_max // eta ** len(levels))
+    return levels
+
+
+def brackets(r_max: int, *, r_min: int = 1, eta: int = 3) -> list[list[tuple[int, int]]]:
+    """Hyperband's brackets s = s_max ... 0, each a list of rungs (n_i, r_i).
+
+        n = ⌈(s_max + 1) ηˢ / (s + 1)⌉      n_i = ⌊n / ηⁱ⌋      r_i = ⌊R / ηˢ⁻ⁱ⌋
+
+    n_i runs have had r_i each, in total, when the best of them are chosen. Li et al. 2018.
+    """
+    levels = resources(r_max, r_min=r_min, eta=eta)
+    found = []
+    for s in range(len(levels) - 1, -1, -1):
+        n = -(-len(levels) * eta**s // (s + 1))
+        found.append([(n // eta**i, r) for i, r in enumerate(levels[len(levels) - 1 - s :])])
+    return found
+
+
+def successive_halving(runs, advance: Callable, rungs: list[tuple[int, int]]):
+    """Train all runs a little, keep the best, train these further, and so on.
+
+    runs     the n runs of the first rung
+    advance  (runs, resource) -> (runs, losses [n])
+    rungs    (n_i, r_i): n_i runs, trained until each has had r_i in total
+
+    Returns the runs of the last rung, best first, and the history: one row per evaluation with
+    rung, run (its number in the first rung), resource, loss, spent (by all runs so far). A loss
+    of NaN counts as infinite. Jamieson & Talwalkar 2016.
+    """
+    if len(runs) != rungs[0][0]:  # else the sizes of the later rungs would be wrong
+        raise ValueError(f"{len(runs)} runs, but the first rung is {rungs[0]}")
+    numbers, best_first, before, rows = torch.arange(len(runs)), torch.arange(len(runs)), 0, []
+    for rung, (n, r) in enumerate(rungs):
+        runs, numbers = runs[best_first[:n]], numbers[best_first[:n]]
+        runs, losses = advance(runs, r - before)
+        losses = torch.as_tensor(losses, dtype=torch.float64).cpu().nan_to_num(nan=math.inf)
+        best_first = losses.argsort(stable=True)
+        rows += [(rung, *row, r - before) for row in zip(numbers.tolist(), losses.tolist())]
+        before = r
+    return runs[best_first], _history(rows, ["rung", "run", "loss", "cost"])
+
+
+def hyperband(start: Callable, advance: Callable, *, r_max: int, r_min: int = 1, eta: int = 3):
+    """Successive halving with many runs and little resource, with fewer and more, and so on.
+
+    start    (first, n) -> runs, those numbered first, ..., first + n − 1, e.g. `starter(...)`
+    advance  (runs, resource) -> (runs, losses [n])
+    r_max    R, the most that a run gets; r_min: the least; eta: one run in η stays
+
+    Returns the best run of the brackets' last rungs (as runs of length one) and the history, as
+    `successive_halving` does, with the number s of the bracket. Li et al. 2018.
+    """
+    best, lowest, first, tables = None, math.inf, 0, []
+    for rungs in brackets(r_max, r_min=r_min, eta=eta):
+        n = rungs[0][0]
+        runs, table = successive_halving(start(first, n), advance, rungs)
+        tables.append(table.assign(run=table["run"] + first, bracket=len(rungs) - 1))
+        loss = table["loss"].iloc[-len(runs) :].min()
+        if best is None or loss < lowest:
+            best, lowest = runs[:1], loss
+        first += n
+    history = pd.concat(tables, ignore_index=True)
+    return best, history.assign(spent=history["cost"].cumsum())
+
+
+def promotion(losses: list[dict[int, float]], started: list[set[int]], eta: int):
+    """ASHA's next job (run, rung): a run of the best 1/η of some rung, the highest rung first, that
+    has not been promoted; None if there is none.
+
+    losses   {run: loss} of the runs that have finished each rung
+    started  the runs that have been started in each rung
+    """
+    for rung in range(len(losses) - 2, -1, -1):
+        best_first = sorted(losses[rung], key=losses[rung].get)
+        for run in best_first[: len(best_first) // eta]:
+            if run not in started[rung + 1] and losses[rung][run] < math.inf:
+                return run, rung + 1
+    return None
+
+
+def asha(
+    start: Callable,
+    advance: Callable,
+    *,
+    budget: int,
+    r_max: int,
+    r_min: int = 1,
+    eta: int = 3,
+    executor: Executor | None = None,
+    workers: int = 1,
+):
+    """Asynchronous successive halving: promote a run as soon as it is among the best 1/η of those
+    that have finished its rung so far, else start a new one; no rung is ever waited for.
+
+    start, advance, r_max, r_min, eta as for `hyperband`; resource is given out while less than
+    `budget` has been. With an executor of threads, `workers` runs advance at once; other
+    executors cannot hold a paused run.
+
+    Returns the run with the lowest loss (as runs of length one) and the history. Li et al. 2020.
+    """
+    executor = executor or _Here()
+    levels = resources(r_max, r_min=r_min, eta=eta)
+    losses, started = [{} for _ in levels], [set() for _ in levels]
+    runs, running, rows, given = [], {}, [], 0
+    while running or given < budget:
+        while len(running) < workers and given < budget:
+            run, rung = promotion(losses, started, eta) or (len(runs), 0)
+            if rung == 0:
+                runs.append(start(run, 1))
+            cost = levels[rung] - (levels[rung - 1] if rung else 0)
+            started[rung].add(run)
+            running[executor.submit(advance, runs[run], cost)] = run, rung, cost
+            given += cost
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            run, rung, cost = running.pop(future)
+            runs[run], loss = future.result()
+            loss = float(torch.as_tensor(loss, dtype=torch.float64)[0].nan_to_num(nan=math.inf))
+            losses[rung][run] = loss
+            rows.append((rung, run, loss, cost))
+    history = _history(rows, ["rung", "run", "loss", "cost"])
+    latest = history.groupby("run")["loss"].last()
+    return runs[latest.idxmin()], history
+
+
+def below_median(curve: list[float], others: list[list[float]]) -> bool:
+    """Whether a learning curve is worth continuing: its lowest loss so far is at most the median of
+    the other curves' mean loss over the same epochs.  Golovin et al. 2017, section 3.2.
+
+    Curves that ended earlier do not count; True if there is none left. NaN is infinite.
+    """
+    t = len(curve)
+    means = [np.mean(np.nan_to_num(c[:t], nan=math.inf)) for c in others if len(c) >= t]
+    return not means or np.nan_to_num(curve, nan=math.inf).min() <= np.median(means)
+
+
+def stop_early(start: Callable, advance: Callable, go_on: Callable, *, budget: int, r_max: int):
+    """Run after run, each until `go_on(its losses so far, the earlier runs' losses)` is false.
+
+    start, advance, budget, r_max as for `asha`; one resource at a time. Returns the run with the
+    lowest last loss and the history.
+    """
+    runs, curves, rows = [], [], []
+    while len(rows) < budget:
+        run, curve = start(len(runs), 1), []
+        while len(curve) < r_max and len(rows) < budget:
+            run, (loss,) = advance(run, 1)
+            curve.append(float(loss))
+            rows.append((len(curve), len(runs), math.inf if math.isnan(loss) else curve[-1], 1))
+            if not go_on(curve, curves):
+                break
+        runs.append(run), curves.append(curve)
+    history = _history(rows, ["resource", "run", "loss", "cost"])
+    return runs[history.groupby("run")["loss"].last().idxmin()], history
+
+
+def _history(rows: list[tuple], columns: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns)
+    table["resource"] = table.groupby("run")["cost"].cumsum()
+    return table.assign(spent=table["cost"].cumsum())
+
+
+# ------------------------------------------------------------------------------- importance
+
+
+def importance(space: dict, trials: list[Trial], *, best: float = 0.1) -> pd.DataFrame:
+    """How much each dimension matters for being among the best: PED-ANOVA.
+
+        D = Σ_x p(x) (q(x) / p(x) − 1)²
+
+    p is the density of all trials along the dimension, q that of the best share, each with the
+    same kernel; D is the Pearson divergence, and 0 where good trials are like all others. A
+    number's densities are Gaussian kernels on its unit coordinate, reflected at the ends, with
+    Scott's width of the best trials. A dimension inside an option is judged among the trials
+    that have it. Failed trials are the worst. Watanabe, Bansal & Hutter 2023.
+
+    Columns: divergence, and share: the divergences divided by their sum. Raises ValueError if
+    there are fewer than 4 best trials.
+    """
+    trials = [t for t in trials if t.value is not None and not t.outside]
+    values = np.nan_to_num([t.value for t in trials], nan=math.inf)
+    top = max(1, round(best * len(trials)))
+    if top < 4:
+        raise ValueError(f"{len(trials)} trials have only {top} in the best {best:g}; needs 4")
+    points = torch.stack([spaces.to_unit(space, t.config) for t in trials])
+    order = values.argsort(kind="stable")
+    good = np.isin(np.arange(len(trials)), order[:top])
+    points, active = points.numpy(), spaces.active(space, points).numpy()
+    found = {}
+    for i, (name, dim) in enumerate(spaces.leaves(space)):
+        every, best_of_them = points[active[:, i], i], points[active[:, i] & good, i]
+        if isinstance(dim, spaces.Choice):
+            p, q = _frequencies(every, dim), _frequencies(best_of_them, dim)
+        else:
+            width = max(best_of_them.std(), 0.01) * len(best_of_them) ** -0.2
+            p, q = _kernels(every, width), _kernels(best_of_them, width)
+        found[name] = (p * (q / p - 1) ** 2)[p > 0].sum()
+    table = pd.DataFrame({"divergence": found})
+    return table.assign(share=table["divergence"] / table["divergence"].sum())
+
+
+def _frequencies(u: np.ndarray, dim: spaces.Choice) -> np.ndarray:
+    """The share of each option."""
+    return np.bincount([dim.pick(x) for x in u], minlength=len(dim.options)) / len(u)
+
+
+def _kernels(u: np.ndarray, width: float) -> np.ndarray:
+    """A Gaussian at each u and at its mirror images beyond 0 and 1, in 200 cells; sums to one."""
+    x = (np.arange(200)[:, None] + 0.5) / 200
+    density = sum(np.exp(-(((x - c) / width) ** 2) / 2).sum(1) for c in (u, -u, 2 - u))
+    return density / density.sum()
