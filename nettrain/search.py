@@ -176,6 +176,8 @@ class Study:
         told = replace(mine, value=value, error="" if math.isfinite(value) else error)
         self._write(event)
         self._trials[told.number] = told
+        if told.number in self._waiting:
+            self._waiting.remove(told.number)
         return told
 
     def seed_of(self, trial: Trial, repeat: int = 0) -> int:
@@ -209,7 +211,7 @@ class Study:
         workers = workers or getattr(executor, "_max_workers", None)
         if not workers:
             raise ValueError("workers=None: say how many trials this executor runs at once")
-        seeded = "seed" in inspect.signature(objective).parameters
+        seeded = _takes_seed(objective)
         running: dict[int, Future | None] = {}
         done = sum(t.state != "pending" and not t.outside for t in self._trials)
         hide = not progress or "NETTRAIN_BUILD" in os.environ  # silent while the book is built
@@ -238,14 +240,15 @@ class Study:
         return self.best
 
     def _put_back(self, running: dict[int, Future | None]) -> None:
-        """Tell what has finished; whatever else was running waits for the next `ask`."""
-        for number, future in sorted(running.items(), reverse=True):
-            if self._trials[number].value is not None:
-                continue
+        """Whatever was running waits for the next `ask`; what has finished is told."""
+        left = [number for number in running if self._trials[number].value is None]
+        self._waiting.extendleft(
+            sorted(left, reverse=True)
+        )  # first: telling may be interrupted too
+        for number in left:
+            future = running[number]
             if future and not future.cancel() and future.done() and not future.exception():
                 self.tell(self._trials[number], *future.result())
-            else:
-                self._waiting.appendleft(number)
 
     @property
     def best(self) -> Trial:
@@ -273,7 +276,7 @@ class Study:
         objective  (config, seed) -> number. One row per trial and seed: number, seed, value, and
         found, the value that the search saw. A failed evaluation is NaN.
         """
-        if "seed" not in inspect.signature(objective).parameters:
+        if not _takes_seed(objective):
             raise ValueError("rescore needs an objective with an argument seed")
         done = [t for t in self._trials if t.state == "done" and not t.outside]
         rows = []
@@ -341,6 +344,13 @@ def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tupl
         return float(objective(config) if seed is None else objective(config, seed=seed)), ""
     except Exception as error:
         return math.nan, "".join(traceback.format_exception(error))
+
+
+def _takes_seed(objective: Callable) -> bool:
+    try:
+        return "seed" in inspect.signature(objective).parameters
+    except ValueError:  # some callables written in C have no signature
+        return False
 
 
 class _Here(Executor):
@@ -518,13 +528,15 @@ def successive_halving(runs, advance: Callable, rungs: list[tuple[int, int]]):
     """
     if len(runs) != rungs[0][0]:  # else the sizes of the later rungs would be wrong
         raise ValueError(f"{len(runs)} runs, but the first rung is {rungs[0]}")
-    numbers, best_first, before, rows = torch.arange(len(runs)), torch.arange(len(runs)), 0, []
+    numbers, best_first = range(len(runs)), range(len(runs))
+    before, rows = 0, []
     for rung, (n, r) in enumerate(rungs):
-        runs, numbers = runs[best_first[:n]], numbers[best_first[:n]]
-        runs, losses = advance(runs, r - before)
-        losses = torch.as_tensor(losses, dtype=torch.float64).cpu().nan_to_num(nan=math.inf)
-        best_first = losses.argsort(stable=True)
-        rows += [(rung, *row, r - before) for row in zip(numbers.tolist(), losses.tolist())]
+        keep = list(best_first[:n])
+        numbers = [numbers[i] for i in keep]
+        runs, losses = advance(runs[keep], r - before)
+        losses = torch.as_tensor(losses, dtype=torch.float64).nan_to_num(nan=math.inf).tolist()
+        best_first = sorted(range(len(runs)), key=losses.__getitem__)
+        rows += [(rung, number, loss, r - before) for number, loss in zip(numbers, losses)]
         before = r
     return runs[best_first], _history(rows, ["rung", "run", "loss", "cost"])
 

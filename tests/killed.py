@@ -1,8 +1,9 @@
-"""Runs a study in child processes that are killed at random moments; used by test_search.py.
+"""Studies whose process is killed; `test_search.py` runs this file as a program of its own.
 
-    python tests/killed.py FOLDER KILLS
+    python tests/killed.py kills FOLDER N     kill a study's process at N random moments
+    python tests/killed.py orphan FOLDER      die, leaving a worker of a process pool behind
 
-The imports are done once; each child is a fork of this process. A child notes every evaluation it
+The imports are done once: a child is a fork of this process. It notes every evaluation that it
 begins in FOLDER/evaluated, one line (kill, number of the trial) each.
 """
 
@@ -17,30 +18,31 @@ from nettrain.search import Random, Study
 from nettrain.spaces import Choice, Integer, Real
 
 SPACE = dict(x=Real(-1, 1), n=Integer(1, 9), o=Choice(dict(name="a", r=Real(0, 1)), "b"))
-TRIALS = 400
+SEED, TRIALS = 5, 400
 
 
-def value(config, seed=0):
+def objective(config, seed):
+    if config["n"] == 3:
+        raise RuntimeError("n is three")
     return config["x"] ** 2 + config["n"] + seed / 2**31
 
 
 def child(folder: Path, kill: int) -> None:
     log = os.open(folder / "evaluated", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    study = Study(SPACE, Random(), seed=5, journal=folder / "journal")
+    study = Study(SPACE, Random(), seed=SEED, journal=folder / "journal")
 
-    def objective(config, seed):
+    def noted(config, seed):
         number = next(t.number for t in study.trials if study.seed_of(t) == seed)
         os.write(log, f"{kill} {number}\n".encode())
-        if config["n"] == 3:
-            raise RuntimeError("n is three")
-        return value(config, seed)
+        return objective(config, seed)
 
-    study.optimize(objective, TRIALS, progress=False)
+    study.optimize(noted, TRIALS, progress=False)
 
 
-def main(folder: Path, kills: int) -> None:
+def kills(folder: Path, n: int) -> None:
+    """After each kill, keep what the journal was."""
     moments = random.Random(0)
-    for kill in range(kills):
+    for kill in range(n):
         pid = os.fork()
         if not pid:
             child(folder, kill)
@@ -48,9 +50,31 @@ def main(folder: Path, kills: int) -> None:
         time.sleep(moments.expovariate(1 / 0.03))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        lines = (folder / "journal").read_bytes() if (folder / "journal").exists() else b""
-        (folder / f"after-{kill}").write_bytes(lines)
+        journal = folder / "journal"
+        (folder / f"after-{kill}").write_bytes(journal.read_bytes() if journal.exists() else b"")
+
+
+def sleeper(config):
+    Path(config["folder"], "worker").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def orphan(folder: Path) -> None:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from threading import Timer
+
+    def die():
+        while not (folder / "worker").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    study = Study(dict(x=Real(0, 1), folder=str(folder)), Random(), journal=folder / "journal")
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    Timer(0, die).start()
+    study.optimize(sleeper, 1, executor=pool, progress=False)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    mode, folder, *rest = sys.argv[1:]
+    kills(Path(folder), int(rest[0])) if mode == "kills" else orphan(Path(folder))
