@@ -541,26 +541,26 @@ def successive_halving(runs, advance: Callable, rungs: list[tuple[int, int]]):
     return runs[best_first], _history(rows, ["rung", "run", "loss", "cost"])
 
 
-def hyperband(start: Callable, advance: Callable, *, r_max: int, r_min: int = 1, eta: int = 3):
+def hyperband(start: Callable, advance: Callable, table: list[list[tuple[int, int]]]):
     """Successive halving with many runs and little resource, with fewer and more, and so on.
 
     start    (first, n) -> runs, those numbered first, ..., first + n − 1, e.g. `starter(...)`
     advance  (runs, resource) -> (runs, losses [n])
-    r_max    R, the most that a run gets; r_min: the least; eta: one run in η stays
+    table    `brackets(81)`; or any list of brackets, as [[(1, 81)]] * 20 for random search
 
     Returns the best run of the brackets' last rungs (as runs of length one) and the history, as
-    `successive_halving` does, with the number s of the bracket. Li et al. 2018.
+    `successive_halving` does, with the bracket's number in the table. Li et al. 2018.
     """
-    best, lowest, first, tables = None, math.inf, 0, []
-    for rungs in brackets(r_max, r_min=r_min, eta=eta):
+    best, lowest, first, histories = None, math.inf, 0, []
+    for bracket, rungs in enumerate(table):
         n = rungs[0][0]
-        runs, table = successive_halving(start(first, n), advance, rungs)
-        tables.append(table.assign(run=table["run"] + first, bracket=len(rungs) - 1))
-        loss = table["loss"].iloc[-len(runs) :].min()
+        runs, history = successive_halving(start(first, n), advance, rungs)
+        histories.append(history.assign(run=history["run"] + first, bracket=bracket))
+        loss = history["loss"].iloc[-len(runs) :].min()
         if best is None or loss < lowest:
             best, lowest = runs[:1], loss
         first += n
-    history = pd.concat(tables, ignore_index=True)
+    history = pd.concat(histories, ignore_index=True)
     return best, history.assign(spent=history["cost"].cumsum())
 
 
@@ -593,8 +593,8 @@ def asha(
     """Asynchronous successive halving: promote a run as soon as it is among the best 1/η of those
     that have finished its rung so far, else start a new one; no rung is ever waited for.
 
-    start, advance, r_max, r_min, eta as for `hyperband`; resource is given out while less than
-    `budget` has been. With an executor of threads, `workers` runs advance at once; other
+    start and advance as for `hyperband`, r_max, r_min, eta as for `brackets`; resource is given
+    out while less than `budget` has been. With an executor of threads, `workers` runs advance at once; other
     executors cannot hold a paused run.
 
     Returns the run with the lowest loss (as runs of length one) and the history. Li et al. 2020.

@@ -620,12 +620,12 @@ def test_hyperband_is_its_brackets():
     def start(first, n):
         return Table(CURVES, np.arange(first, first + n) % 81)
 
-    best, history = search.hyperband(start, Table.advance, r_max=81)
+    best, history = search.hyperband(start, Table.advance, search.brackets(81))
     first, lowest = 0, []
-    for rungs in search.brackets(81):
+    for bracket, rungs in enumerate(search.brackets(81)):
         n = rungs[0][0]
         runs, table = search.successive_halving(start(first, n), Table.advance, rungs)
-        part = history[history["bracket"] == len(rungs) - 1]
+        part = history[history["bracket"] == bracket]
         assert (part["run"] - first).tolist() == table["run"].tolist()
         assert part["loss"].tolist() == table["loss"].tolist()
         lowest.append((CURVES[runs.rows[0], 80], runs.rows[0]))
