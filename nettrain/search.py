@@ -176,6 +176,8 @@ class Study:
         told = replace(mine, value=value, error="" if math.isfinite(value) else error)
         self._write(event)
         self._trials[told.number] = told
+        if told.number in self._waiting:
+            self._waiting.remove(told.number)
         return told
 
     def seed_of(self, trial: Trial, repeat: int = 0) -> int:
@@ -209,7 +211,7 @@ class Study:
         workers = workers or getattr(executor, "_max_workers", None)
         if not workers:
             raise ValueError("workers=None: say how many trials this executor runs at once")
-        seeded = "seed" in inspect.signature(objective).parameters
+        seeded = _takes_seed(objective)
         running: dict[int, Future | None] = {}
         done = sum(t.state != "pending" and not t.outside for t in self._trials)
         hide = not progress or "NETTRAIN_BUILD" in os.environ  # silent while the book is built
@@ -238,14 +240,15 @@ class Study:
         return self.best
 
     def _put_back(self, running: dict[int, Future | None]) -> None:
-        """Tell what has finished; whatever else was running waits for the next `ask`."""
-        for number, future in sorted(running.items(), reverse=True):
-            if self._trials[number].value is not None:
-                continue
+        """Whatever was running waits for the next `ask`; what has finished is told."""
+        left = [number for number in running if self._trials[number].value is None]
+        self._waiting.extendleft(
+            sorted(left, reverse=True)
+        )  # first: telling may be interrupted too
+        for number in left:
+            future = running[number]
             if future and not future.cancel() and future.done() and not future.exception():
                 self.tell(self._trials[number], *future.result())
-            else:
-                self._waiting.appendleft(number)
 
     @property
     def best(self) -> Trial:
@@ -273,7 +276,7 @@ class Study:
         objective  (config, seed) -> number. One row per trial and seed: number, seed, value, and
         found, the value that the search saw. A failed evaluation is NaN.
         """
-        if "seed" not in inspect.signature(objective).parameters:
+        if not _takes_seed(objective):
             raise ValueError("rescore needs an objective with an argument seed")
         done = [t for t in self._trials if t.state == "done" and not t.outside]
         rows = []
@@ -341,6 +344,13 @@ def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tupl
         return float(objective(config) if seed is None else objective(config, seed=seed)), ""
     except Exception as error:
         return math.nan, "".join(traceback.format_exception(error))
+
+
+def _takes_seed(objective: Callable) -> bool:
+    try:
+        return "seed" in inspect.signature(objective).parameters
+    except ValueError:  # some callables written in C have no signature
+        return False
 
 
 class _Here(Executor):
@@ -518,37 +528,39 @@ def successive_halving(runs, advance: Callable, rungs: list[tuple[int, int]]):
     """
     if len(runs) != rungs[0][0]:  # else the sizes of the later rungs would be wrong
         raise ValueError(f"{len(runs)} runs, but the first rung is {rungs[0]}")
-    numbers, best_first, before, rows = torch.arange(len(runs)), torch.arange(len(runs)), 0, []
+    numbers, best_first = range(len(runs)), range(len(runs))
+    before, rows = 0, []
     for rung, (n, r) in enumerate(rungs):
-        runs, numbers = runs[best_first[:n]], numbers[best_first[:n]]
-        runs, losses = advance(runs, r - before)
-        losses = torch.as_tensor(losses, dtype=torch.float64).cpu().nan_to_num(nan=math.inf)
-        best_first = losses.argsort(stable=True)
-        rows += [(rung, *row, r - before) for row in zip(numbers.tolist(), losses.tolist())]
+        keep = list(best_first[:n])
+        numbers = [numbers[i] for i in keep]
+        runs, losses = advance(runs[keep], r - before)
+        losses = torch.as_tensor(losses, dtype=torch.float64).nan_to_num(nan=math.inf).tolist()
+        best_first = sorted(range(len(runs)), key=losses.__getitem__)
+        rows += [(rung, number, loss, r - before) for number, loss in zip(numbers, losses)]
         before = r
     return runs[best_first], _history(rows, ["rung", "run", "loss", "cost"])
 
 
-def hyperband(start: Callable, advance: Callable, *, r_max: int, r_min: int = 1, eta: int = 3):
+def hyperband(start: Callable, advance: Callable, table: list[list[tuple[int, int]]]):
     """Successive halving with many runs and little resource, with fewer and more, and so on.
 
     start    (first, n) -> runs, those numbered first, ..., first + n − 1, e.g. `starter(...)`
     advance  (runs, resource) -> (runs, losses [n])
-    r_max    R, the most that a run gets; r_min: the least; eta: one run in η stays
+    table    `brackets(81)`; or any list of brackets, as [[(1, 81)]] * 20 for random search
 
     Returns the best run of the brackets' last rungs (as runs of length one) and the history, as
-    `successive_halving` does, with the number s of the bracket. Li et al. 2018.
+    `successive_halving` does, with the bracket's number in the table. Li et al. 2018.
     """
-    best, lowest, first, tables = None, math.inf, 0, []
-    for rungs in brackets(r_max, r_min=r_min, eta=eta):
+    best, lowest, first, histories = None, math.inf, 0, []
+    for bracket, rungs in enumerate(table):
         n = rungs[0][0]
-        runs, table = successive_halving(start(first, n), advance, rungs)
-        tables.append(table.assign(run=table["run"] + first, bracket=len(rungs) - 1))
-        loss = table["loss"].iloc[-len(runs) :].min()
+        runs, history = successive_halving(start(first, n), advance, rungs)
+        histories.append(history.assign(run=history["run"] + first, bracket=bracket))
+        loss = history["loss"].iloc[-len(runs) :].min()
         if best is None or loss < lowest:
             best, lowest = runs[:1], loss
         first += n
-    history = pd.concat(tables, ignore_index=True)
+    history = pd.concat(histories, ignore_index=True)
     return best, history.assign(spent=history["cost"].cumsum())
 
 
@@ -581,8 +593,8 @@ def asha(
     """Asynchronous successive halving: promote a run as soon as it is among the best 1/η of those
     that have finished its rung so far, else start a new one; no rung is ever waited for.
 
-    start, advance, r_max, r_min, eta as for `hyperband`; resource is given out while less than
-    `budget` has been. With an executor of threads, `workers` runs advance at once; other
+    start and advance as for `hyperband`, r_max, r_min, eta as for `brackets`; resource is given
+    out while less than `budget` has been. With an executor of threads, `workers` runs advance at once; other
     executors cannot hold a paused run.
 
     Returns the run with the lowest loss (as runs of length one) and the history. Li et al. 2020.

@@ -300,17 +300,24 @@ def validate(space: dict, config: dict) -> dict:
     return _check_value("", space, config)
 
 
+def leaves(space: dict) -> list[tuple[str, Dimension]]:
+    """The name and the dimension of every unit coordinate, in order; nested ones as "opt.rho"."""
+    return list(_leaves("", space))
+
+
+def _leaves(name: str, entry) -> Iterator[tuple[str, Dimension]]:
+    if isinstance(entry, dict):
+        for part, inner in entry.items():
+            yield from _leaves(_join(name, part), inner)
+    elif isinstance(entry, Dimension):
+        yield name, entry
+        for option in entry.options if isinstance(entry, Choice) else ():
+            yield from _leaves(name, option)
+
+
 def dims(space: dict) -> int:
     """d, the number of unit coordinates, nested ones included."""
-    return _count(space)
-
-
-def _count(entry) -> int:
-    if isinstance(entry, dict):
-        return sum(map(_count, entry.values()))
-    if isinstance(entry, Choice):
-        return 1 + sum(map(_count, entry.options))
-    return int(isinstance(entry, Real | Integer))
+    return len(leaves(space))
 
 
 def from_unit(space: dict, u) -> dict:
@@ -381,6 +388,11 @@ def snap(space: dict, u: Tensor) -> Tensor:
     return torch.stack([torch.where(on, dim.snap(c), 0.5) for dim, c, on in parts], -1)
 
 
+def active(space: dict, u: Tensor) -> Tensor:
+    """Whether anything depends on a coordinate: its option is chosen.  [..., d] -> bool [..., d]"""
+    return torch.stack([on for _, _, on in _coordinates(space, *_all(u))], -1)
+
+
 def embed(space: dict, u: Tensor) -> Tensor:
     """Points as features for a model, differentiable where a dimension is a number.
 
@@ -407,7 +419,7 @@ def grid(space: dict, points: int | dict[str, int]) -> list[dict]:
     The spacing is the dimension's: linear or logarithmic. Raises ValueError for fewer than one
     point and for names that are no numbers of the space.
     """
-    names = dict.fromkeys(_numbers("", space))
+    names = dict.fromkeys(name for name, dim in leaves(space) if not isinstance(dim, Choice))
     counts = dict.fromkeys(names, points) if isinstance(points, int) else dict(points)
     if set(counts) != set(names):
         raise ValueError(f"points of {sorted(counts)} given, but the numbers are {sorted(names)}")
@@ -418,17 +430,6 @@ def grid(space: dict, points: int | dict[str, int]) -> list[dict]:
 
 def _join(name: str, part: str) -> str:
     return f"{name}.{part}" if name else part
-
-
-def _numbers(name: str, entry) -> Iterator[str]:
-    if isinstance(entry, dict):
-        for part, inner in entry.items():
-            yield from _numbers(_join(name, part), inner)
-    elif isinstance(entry, Choice):
-        for option in entry.options:
-            yield from _numbers(name, option)
-    elif isinstance(entry, Real | Integer):
-        yield name
 
 
 def _grid(name: str, entry, counts: dict[str, int]) -> list:
