@@ -2,7 +2,7 @@
 
     pip install -r benchmarks/requirements-search.txt
     python -m benchmarks.search run --engines nettrain optuna-gp --seeds 20
-    python -m benchmarks.search table
+    python -m benchmarks.search table        (curves: also replay the multi-fidelity methods)
 
 `run` appends a line for each finished search to _build/search.jsonl and skips what stands there, so
 it may be killed and started again; `table` writes benchmarks/results/search.json and prints it.
@@ -13,17 +13,18 @@ import argparse
 import importlib.metadata
 import json
 import logging
-import os
-import sys
 import time
 import warnings
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import mannwhitneyu
 
-from benchmarks.search_problems import DIGITS, FUNCTIONS, digits
+from benchmarks.__main__ import machine
+from benchmarks.search_problems import DIGITS, FUNCTIONS, digits, digits_curve
 from nettrain.spaces import Integer
 
 ROOT = Path(__file__).parents[1]
@@ -225,9 +226,169 @@ def run(engines, problems, seeds, trials) -> None:
                 print(engine, problem, seed, record["regret"], record["cpu_total"], flush=True)
 
 
+# --------------------------------------------------------------------------- loss against epochs
+
+EPOCHS, ETA, BUDGETS, REPLAYS = 27, 3, (135, 270, 540, 1080), 100
+CURVES = ROOT / "_build" / "search-curves.json"
+
+
+def record(count: int) -> list[list[float]]:
+    """Learning curves of random configurations of the digits MLP, 27 epochs each; resumes."""
+    curves = json.loads(CURVES.read_text()) if CURVES.exists() else []
+    for i in range(len(curves), count):
+        u = np.random.default_rng(i).random(len(DIGITS))
+        curves.append(digits_curve(decode(DIGITS, u), i, EPOCHS))
+        if i % 50 == 49 or i + 1 == count:
+            CURVES.write_text(json.dumps(curves))
+    return curves
+
+
+class Replay:
+    """Recorded runs as `nettrain.search` advances them: curve numbers, and epochs that they had."""
+
+    def __init__(self, ids, epochs=0):
+        self.ids, self.epochs = list(ids), epochs
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, rows):
+        ids = self.ids[rows] if isinstance(rows, slice) else [self.ids[i] for i in rows]
+        return Replay(ids, self.epochs)
+
+
+def ours(method: str, curves, seed: int) -> list[tuple[int, int, float]]:
+    """(epochs spent, curve, loss seen) of every evaluation of a method of `nettrain.search`."""
+    from nettrain.search import asha, brackets, hyperband
+
+    order = np.random.default_rng(seed).integers(len(curves), size=4 * max(BUDGETS)).tolist()
+    start = lambda first, n: Replay(order[first : first + n])
+
+    def advance(runs, epochs):
+        done = runs.epochs + epochs
+        return Replay(runs.ids, done), [curves[i][done - 1] for i in runs.ids]
+
+    most = max(BUDGETS)
+    if method == "ASHA":
+        _, history = asha(start, advance, budget=most, r_max=EPOCHS, eta=ETA)
+    else:
+        table = brackets(EPOCHS, eta=ETA)
+        table = {"random": [[(1, EPOCHS)]], "halving": table[:1], "Hyperband": table}[method]
+        _, history = hyperband(start, advance, table * (most // EPOCHS))
+    columns = zip(history["spent"], history["run"], history["loss"], strict=True)
+    return [(spent, order[run], loss) for spent, run, loss in columns]
+
+
+def theirs(pruner: str, curves, seed: int) -> list[tuple[int, int, float]]:
+    """The same with one of Optuna's pruners and its random sampler."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    how = {
+        "MedianPruner": {},
+        "SuccessiveHalvingPruner": {"min_resource": 1, "reduction_factor": ETA},
+        "HyperbandPruner": {"min_resource": 1, "max_resource": EPOCHS, "reduction_factor": ETA},
+    }[pruner]
+    sampler = optuna.samplers.RandomSampler(seed=seed)
+    study = optuna.create_study(sampler=sampler, pruner=getattr(optuna.pruners, pruner)(**how))
+    found, spent = [], 0
+    while spent < max(BUDGETS):
+        trial = study.ask()
+        i = trial.suggest_int("curve", 0, len(curves) - 1)
+        for epoch in range(1, EPOCHS + 1):
+            spent += 1
+            found.append((spent, i, curves[i][epoch - 1]))
+            trial.report(curves[i][epoch - 1], epoch)
+            if epoch < EPOCHS and trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, curves[i][-1])
+    return found
+
+
+def replays() -> list[dict]:
+    """The final loss of the curve with the lowest loss seen, after each budget of epochs."""
+    curves, rows = record(200), []
+    methods = {name: ours for name in ("random", "halving", "Hyperband", "ASHA")}
+    methods |= {n: theirs for n in ("MedianPruner", "SuccessiveHalvingPruner", "HyperbandPruner")}
+    for name, replay in methods.items():
+        for seed in range(REPLAYS if replay is ours else REPLAYS // 5):
+            found = replay(name, curves, seed)
+            for budget in BUDGETS:
+                paid = [(loss, i) for spent, i, loss in found if spent <= budget]
+                final = curves[min(paid)[1]][-1]
+                rows.append({"method": name, "seed": seed, "epochs": budget, "loss": final})
+    return rows
+
+
+# --------------------------------------------------------------------------- table
+
+
+PACKAGES = ("torch", "optuna", "botorch", "gpytorch", "scikit-optimize", "numpy", "scipy")
+
+
+def table(curves: bool) -> None:
+    """Write the committed JSON from all finished searches, and print it."""
+    old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    best = {}  # of two runs of one seed the longer
+    for r in sorted(read(), key=lambda r: r["trials"]):
+        best[r["engine"], r["problem"], r["seed"]] = r
+    order = lambda r: (list(ENGINES).index(r["engine"]), PROBLEMS.index(r["problem"]), r["seed"])
+    runs = sorted(best.values(), key=order)
+    for r in runs:
+        r["regret"] = [float(f"{v:.4g}") for v in r["regret"]]
+        r["cpu"] = [float(f"{v:.3g}") for v in r["cpu"]]
+        r["cpu_total"] = round(r["cpu_total"], 3)
+    result = {
+        "date": date.today().isoformat(),
+        "machine": {k: v for k, v in machine().items() if k in ("cpu", "python")},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "runs": runs,
+        "curves": replays() if curves else old.get("curves", []),
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    lines = json.dumps(result).replace('}, {"', '},\n{"')  # a line a run, to read and to compare
+    RESULT.write_text(lines + "\n")
+    show = pd.DataFrame(runs)
+    for k, n in enumerate(AT):
+        show[n] = show["regret"].str[k]
+    for n in AT:
+        values = show.dropna(subset=[n]).groupby(["problem", "engine"], sort=False)[n]
+        print(f"\nregret after {n} trials: median [quartiles] n\n")
+        print(values.agg(quartiles).unstack("engine").T.to_markdown())
+    print("\nCPU seconds of a suggestion at", CPU_AT)
+    cpu = pd.DataFrame({n: show["cpu"].str[k] for k, n in enumerate(CPU_AT)})
+    cpu = cpu.groupby(show["engine"], sort=False)
+    print(cpu.median().to_markdown(floatfmt=".4f"))
+    print("\nnettrain against optuna-gp: Mann-Whitney p, negative where optuna-gp is ahead\n")
+    print(compare(show).to_markdown(floatfmt=".4f"))
+    if result["curves"]:
+        loss = pd.DataFrame(result["curves"]).groupby(["method", "epochs"], sort=False)["loss"]
+        print("\n", loss.agg(quartiles).unstack("epochs").to_markdown())
+
+
+def quartiles(values) -> str:
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return f"{middle:.2g} [{low:.2g}, {high:.2g}] {len(values)}"
+
+
+def compare(show: pd.DataFrame) -> pd.DataFrame:
+    """Two-sided p of equal distributions, by problem and trials; the sign says who is ahead."""
+    rows = {}
+    for problem, part in show.groupby("problem", sort=False):
+        ours, theirs = (part[part["engine"] == e] for e in ("nettrain", "optuna-gp"))
+        for n in AT:
+            a, b = ours[n].dropna(), theirs[n].dropna()
+            if len(a) > 1 and len(b) > 1:
+                p = mannwhitneyu(a, b).pvalue
+                rows.setdefault(problem, {})[n] = p if a.median() < b.median() else -p
+    return pd.DataFrame(rows).T
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search")
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "table", "curves"])
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
     parser.add_argument("--seeds", type=int, default=20)
@@ -236,6 +397,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.what == "run":
         run(args.engines, args.problems, args.seeds, args.trials)
+    else:
+        table(args.what == "curves")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the search engines are compared on: functions with known minima, and an MLP to tune.
 
-The first four functions were looked at while the priors of `nettrain.bayesian` were chosen. The next
+The first four functions were looked at while `nettrain.bayesian` was written. The next
 three (Rosenbrock-4, Michalewicz-5, Styblinski-Tang-4) were named before any engine ran on them.
 """
 
