@@ -22,10 +22,7 @@ FLOAT = torch.float64
 
 
 def climb(f: Callable, start: Tensor, low: Tensor, high: Tensor, steps: int, rel=1e-7) -> Tensor:
-    """A local maximum between low and high by L-BFGS-B from start; start itself if f fails.
-
-    f is x -> (value, gradient). At most `steps`, until the relative gain of one is below rel.
-    """
+    """Local maximum of f: x -> (value, gradient) by L-BFGS-B from start; start if f fails."""
 
     def fall(x):
         value, slope = f(torch.from_numpy(x).view(start.shape))
@@ -49,28 +46,30 @@ def with_gradient(f: Callable) -> Callable:
     return both
 
 
+class Known(torch.autograd.Function):
+    """A function whose derivative was found by hand: `Known.apply(x, *(value, slope))`."""
+
+    @staticmethod
+    def forward(ctx, x, value, slope):
+        ctx.save_for_backward(slope)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0], None, None
+
+
 # ------------------------------------------------------------------------------ Gaussian process
 
 
 def matern(s: Tensor) -> tuple[Tensor, Tensor]:
-    """k = (1 + r + r²/3) exp(−r) at s = r², and dk/ds = −(1 + r) exp(−r)/6, finite at s = 0."""
+    """k = (1 + r + r²/3) exp(−r) at s = r², and dk/ds = −(1 + r) exp(−r)/6, finite at s = 0.
+
+    Autograd by itself would divide by r, which is zero at zero distance.
+    """
     r = s.sqrt()
     e = torch.exp(-r)
     return (1 + r + s / 3) * e, -(1 + r) * e / 6
-
-
-class Matern(torch.autograd.Function):
-    """k(s) with its own derivative: autograd would divide by r, which is zero at zero distance."""
-
-    @staticmethod
-    def forward(ctx, s):
-        k, slope = matern(s)
-        ctx.save_for_backward(slope)
-        return k
-
-    @staticmethod
-    def backward(ctx, g):
-        return g * ctx.saved_tensors[0]
 
 
 def distance(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
@@ -82,7 +81,8 @@ def distance(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
 
 def kernel(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
     """k(a, b) [n, m]; theta is the logarithm of (ℓ₁ ... ℓₚ, σ², τ²)."""
-    return theta[-2].exp() * Matern.apply(distance(a, b, theta))
+    s = distance(a, b, theta)
+    return theta[-2].exp() * Known.apply(s, *matern(s.detach()))
 
 
 FLOOR = 1e-6  # added to the noise variance τ², so that the Cholesky decomposition cannot fail
@@ -107,14 +107,12 @@ def log_evidence(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_prior(theta: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(θ) and its gradient: ℓ about √p/2, σ² about 1, τ² about e⁻⁸, log-normal.
-
-    Deviations of the logarithms: 1, 1, 2. The constant is left out.
-    """
+    """log p(θ) and its gradient: ℓ about √p/2, σ² about 1, τ² about e⁻⁸ (factors e, e, e²)."""
     p = len(theta) - 2
     mode = torch.tensor([math.log(0.5 * math.sqrt(p))] * p + [0.0, -8.0], dtype=FLOAT)
-    z = (theta - mode) / torch.tensor([1.0] * p + [1.0, 2.0], dtype=FLOAT)
-    return -0.5 * z.square().sum(), -z / torch.tensor([1.0] * p + [1.0, 2.0], dtype=FLOAT)
+    width = torch.tensor([1.0] * (p + 1) + [2.0], dtype=FLOAT)
+    z = (theta - mode) / width
+    return -0.5 * z.square().sum(), -z / width
 
 
 @dataclass(frozen=True)
@@ -172,8 +170,8 @@ class Neural:
 
     x: Tensor
     y: Tensor
-    theta: Tensor  # all in one vector: log σ², log τ², then weights and biases of three layers
-    units = 32  # M
+    theta: Tensor  # log σ², log τ², then how far the weights have moved from where they were drawn
+    units = 50  # M
 
     def __post_init__(self):
         phi, (prior, noise) = self.basis(self.x, self.theta), self.theta[:2].exp()
@@ -185,41 +183,36 @@ class Neural:
     @classmethod
     def basis(cls, x: Tensor, theta: Tensor) -> Tensor:
         """φ(x) [m, M + 1]: three tanh layers of the inputs x [m, p] in [0, 1], and a constant."""
-        h, M = 2 * x - 1, cls.units
-        for layer in theta[2:].split([(n_in + 1) * M for n_in in (x.shape[1], M, M)]):
-            W = layer.view(-1, M)
+        h, M, drawn = 2 * x - 1, cls.units, torch.Generator().manual_seed(0)
+        moves = theta[2:].split([(n_in + 1) * M for n_in in (x.shape[1], M, M)])
+        for gain, move in zip((2.0, 1.0, 1.0), moves, strict=True):
+            W = torch.randn(h.shape[1] + 1, M, generator=drawn, dtype=FLOAT) + move.view(-1, M) / 20
+            W = gain / math.sqrt(h.shape[1]) * W
             h = torch.tanh(h @ W[:-1] + W[-1])
         return torch.cat([h / math.sqrt(M), torch.ones_like(h[:, :1])], 1)
 
     @classmethod
-    def widths(cls, p: int) -> Tensor:
-        """Deviations of all weights, before the fit as a prior: the first layer's are larger."""
-        sizes = [((n_in + 1) * cls.units, n_in) for n_in in (p, cls.units, cls.units)]
-        gains = (2.0, 0.6, 0.6)
-        parts = [torch.full((m,), a / math.sqrt(n)) for a, (m, n) in zip(gains, sizes, strict=True)]
-        return torch.cat(parts).to(FLOAT)
-
-    @classmethod
-    def log_posterior(cls, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """log p(y | x, θ), by the matrix determinant lemma, + log p(θ) but for constants."""
-        self, (a, b) = cls(x, y, theta), theta[:2].exp()
-        rest = (y - self.basis(x, theta) @ self.w).square().sum() / (b + FLOOR)
-        logs = len(y) * (2 * math.pi * (b + FLOOR)).log() + len(self.w) * a.log()
-        size = rest + self.w.square().sum() / a + logs + 2 * self.L.diagonal().log().sum()
-        weights = (theta[2:] / cls.widths(x.shape[1])).square().sum()
-        return -0.5 * (size + weights + theta[0] ** 2 / 4 + (theta[1] + 6) ** 2 / 4)
-
-    @classmethod
     def objective(cls, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """What `fit` maximizes, and its gradient."""
-        return with_gradient(lambda theta: cls.log_posterior(theta, x, y))(theta)
+        """log p(y | x, θ) + log p(θ), but for constants of the prior, and its gradient."""
+
+        def log_posterior(theta):  # the determinant of K by that of A
+            self, (a, b) = cls(x, y, theta), theta[:2].exp()
+            rest = (y - self.basis(x, theta) @ self.w).square().sum() / (b + FLOOR)
+            logs = len(y) * (2 * math.pi * (b + FLOOR)).log() + len(self.w) * a.log()
+            size = rest + self.w.square().sum() / a + logs + 2 * self.L.diagonal().log().sum()
+            prior = theta[0] ** 2 / 4 + (theta[1] + 6) ** 2 / 4 + theta[2:].square().sum()
+            return -0.5 * (size + prior)
+
+        return with_gradient(log_posterior)(theta)
 
     @classmethod
     def fit(cls, x: Tensor, y: Tensor) -> "Neural":
-        """theta = argmax of evidence times prior, always climbed to from the same draw of it."""
-        g, widths = torch.Generator().manual_seed(0), cls.widths(x.shape[1])
-        start = torch.tensor([0.0, -4.0], dtype=FLOAT)
-        start = torch.cat([start, widths * torch.randn(widths.shape, generator=g, dtype=FLOAT)])
+        """theta = argmax of evidence times prior, always climbed to from the same draw.
+
+        The prior holds the weights near their draw: one about zero would make the network constant.
+        """
+        count = (x.shape[1] + 1) * cls.units + 2 * (cls.units + 1) * cls.units
+        start = torch.tensor([0.0, -4.0] + [0.0] * count, dtype=FLOAT)
         objective = lambda theta: cls.objective(theta, x, y)
         return cls(x, y, climb(objective, start, start - 6, start + 6, 60, 1e-4))
 
@@ -238,27 +231,18 @@ class Neural:
 ROOT = math.sqrt(2 * math.pi)
 
 
-class LogH(torch.autograd.Function):
-    """log E max(z + N(0, 1), 0) = log(z Φ(z) + φ(z)) for any z (Ament et al. 2023).
+def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
+    """log E max(z + N(0, 1), 0) = log(z Φ(z) + φ(z)) for any z, and its derivative Φ/(z Φ + φ).
 
     Left of −1 as log φ(z) + log(1 − |z| Φ(z)/φ(z)); left of −1000 that is log φ(z) − 2 log|z|.
-    The derivative is Φ(z) / (z Φ(z) + φ(z)), from the two logarithms.
+    Ament et al. 2023.
     """
-
-    @staticmethod
-    def forward(ctx, z):
-        near, far, end = z.clamp_min(-1), z.clamp(-1000, -1), z.clamp_max(-1000)
-        a = torch.log(near * torch.special.ndtr(near) + (-near.square() / 2).exp() / ROOT)
-        mills = math.sqrt(math.pi / 2) * torch.special.erfcx(-far / math.sqrt(2))  # Φ/φ
-        b = torch.where(z > -1000, torch.log1p(far * mills), -2 * (-end).log() - 3 / end.square())
-        h = torch.where(z > -1, a, b - z.square() / 2 - math.log(ROOT))
-        ctx.save_for_backward(z, h)
-        return h
-
-    @staticmethod
-    def backward(ctx, g):
-        z, h = ctx.saved_tensors
-        return g * torch.exp(torch.special.log_ndtr(z) - h)
+    near, far, end = z.clamp_min(-1), z.clamp(-1000, -1), z.clamp_max(-1000)
+    a = torch.log(near * torch.special.ndtr(near) + (-near.square() / 2).exp() / ROOT)
+    mills = math.sqrt(math.pi / 2) * torch.special.erfcx(-far / math.sqrt(2))  # Φ/φ
+    b = torch.where(z > -1000, torch.log1p(far * mills), -2 * (-end).log() - 3 / end.square())
+    h = torch.where(z > -1, a, b - z.square() / 2 - math.log(ROOT))
+    return h, torch.exp(torch.special.log_ndtr(z) - h)
 
 
 def ei(mean: Tensor, sd: Tensor, best: float) -> Tensor:
@@ -269,7 +253,8 @@ def ei(mean: Tensor, sd: Tensor, best: float) -> Tensor:
 
 def log_ei(mean: Tensor, sd: Tensor, best: float) -> Tensor:
     """log EI: has a slope also where EI itself is zero in floating point."""
-    return LogH.apply((best - mean) / sd) + sd.log()
+    z = (best - mean) / sd
+    return Known.apply(z, *log_h(z.detach())) + sd.log()
 
 
 def pi(mean: Tensor, sd: Tensor, best: float) -> Tensor:
@@ -342,8 +327,8 @@ class Bayes:
         near = (near + move * (draw(len(near), d) < 0.5)).clamp(0, 1)
         start = spaces.snap(space, torch.cat([draw(1024, d), near]))
         start = start[worth(start).argsort(descending=True)]
-        low, high = torch.zeros_like(start[:8]), torch.ones_like(start[:8])
-        top = climb(with_gradient(lambda u: worth(u).sum()), start[:8], low, high, 16)
+        top, f = start[:8], with_gradient(lambda u: worth(u).sum())
+        top = climb(f, top, torch.zeros_like(top), torch.ones_like(top), 16)
         top = torch.cat([spaces.snap(space, top), start])
         return top[worth(top).argsort(descending=True, stable=True)]
 
