@@ -594,8 +594,8 @@ def asha(
     that have finished its rung so far, else start a new one; no rung is ever waited for.
 
     start and advance as for `hyperband`, r_max, r_min, eta as for `brackets`; resource is given
-    out while less than `budget` has been. With an executor of threads, `workers` runs advance at once; other
-    executors cannot hold a paused run.
+    out while less than `budget` has been. With an executor of threads, `workers` runs advance at
+    once; other executors cannot hold a paused run.
 
     Returns the run with the lowest loss (as runs of length one) and the history. Li et al. 2020.
     """
