@@ -22,6 +22,7 @@ import itertools
 import json
 import math
 import os
+import statistics
 import traceback
 import weakref
 from collections import deque
@@ -628,30 +629,30 @@ def below_median(curve: list[float], others: list[list[float]]) -> bool:
     """Whether a learning curve is worth continuing: its lowest loss so far is at most the median of
     the other curves' mean loss over the same epochs.  Golovin et al. 2017, section 3.2.
 
-    Curves that ended earlier do not count; True if there is none left. NaN is infinite.
+    Curves that ended earlier do not count; True if there is none left.
     """
     t = len(curve)
-    means = [np.mean(np.nan_to_num(c[:t], nan=math.inf)) for c in others if len(c) >= t]
-    return not means or np.nan_to_num(curve, nan=math.inf).min() <= np.median(means)
+    means = [sum(other[:t]) / t for other in others if len(other) >= t]
+    return not means or min(curve) <= statistics.median(means)
 
 
 def stop_early(start: Callable, advance: Callable, go_on: Callable, *, budget: int, r_max: int):
     """Run after run, each until `go_on(its losses so far, the earlier runs' losses)` is false.
 
-    start, advance, budget, r_max as for `asha`; one resource at a time. Returns the run with the
-    lowest last loss and the history.
+    start, advance, budget, r_max as for `asha`; one resource at a time; a loss of NaN counts as
+    infinite. Returns the run with the lowest last loss and the history.
     """
     runs, curves, rows = [], [], []
     while len(rows) < budget:
         run, curve = start(len(runs), 1), []
         while len(curve) < r_max and len(rows) < budget:
             run, (loss,) = advance(run, 1)
-            curve.append(float(loss))
-            rows.append((len(curve), len(runs), math.inf if math.isnan(loss) else curve[-1], 1))
+            curve.append(math.inf if math.isnan(loss) else float(loss))
+            rows.append((len(runs), curve[-1], 1))
             if not go_on(curve, curves):
                 break
         runs.append(run), curves.append(curve)
-    history = _history(rows, ["resource", "run", "loss", "cost"])
+    history = _history(rows, ["run", "loss", "cost"])
     return runs[history.groupby("run")["loss"].last().idxmin()], history
 
 
