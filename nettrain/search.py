@@ -165,10 +165,11 @@ class Study:
 
         Raises ValueError for a trial that is not pending in this study.
         """
-        mine = trial.number < len(self._trials) and self._trials[trial.number]
-        if not mine or mine.value is not None:
-            state = mine.state if mine else "not of this study"
-            raise ValueError(f"trial {trial.number} is {state}; tell the value of a pending one")
+        if not 0 <= trial.number < len(self._trials):
+            raise ValueError(f"trial {trial.number} is not of this study")
+        mine = self._trials[trial.number]
+        if mine.value is not None:
+            raise ValueError(f"trial {trial.number} is {mine.state}; tell a pending one's value")
         value = float(value)
         event = {"tell": mine.number, "value": value}
         if not math.isfinite(value):
@@ -243,9 +244,8 @@ class Study:
     def _put_back(self, running: dict[int, Future | None]) -> None:
         """Whatever was running waits for the next `ask`; what has finished is told."""
         left = [number for number in running if self._trials[number].value is None]
-        self._waiting.extendleft(
-            sorted(left, reverse=True)
-        )  # first: telling may be interrupted too
+        # first, since telling may be interrupted as well
+        self._waiting.extendleft(sorted(left, reverse=True))
         for number in left:
             future = running[number]
             if future and not future.cancel() and future.done() and not future.exception():
@@ -256,7 +256,9 @@ class Study:
         """The trial with the lowest value; raises ValueError if none has succeeded."""
         done = [t for t in self._trials if t.state == "done" and not t.outside]
         if not done:
-            raise ValueError(f"none of {len(self._trials)} trials has succeeded")
+            errors = [_last_line(t.error) for t in self._trials if t.error]
+            last = f"; the last error: {errors[-1]}" if errors else ""
+            raise ValueError(f"none of {len(self._trials)} trials has succeeded{last}")
         return min(done, key=lambda trial: trial.value)
 
     def frame(self) -> pd.DataFrame:
@@ -267,7 +269,7 @@ class Study:
         table["state"] = ["outside" if t.outside else t.state for t in self._trials]
         table["value"] = pd.Series([t.value for t in self._trials], dtype=float)
         table["best"] = table["value"].where(table["state"] == "done").cummin().ffill()
-        table["error"] = [(t.outside or t.error).strip().split("\n")[-1] for t in self._trials]
+        table["error"] = [_last_line(t.outside or t.error) for t in self._trials]
         return table
 
     def rescore(self, objective: Callable, *, top: int = 1, repeats: int = 8) -> pd.DataFrame:
@@ -345,6 +347,10 @@ def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tupl
         return float(objective(config) if seed is None else objective(config, seed=seed)), ""
     except Exception as error:
         return math.nan, "".join(traceback.format_exception(error))
+
+
+def _last_line(text: str) -> str:
+    return text.strip().split("\n")[-1]
 
 
 def _takes_seed(objective: Callable) -> bool:
