@@ -19,6 +19,9 @@ from nettrain import draws, spaces
 from nettrain.search import Sobol, Trial
 
 FLOAT = torch.float64
+ROOT = math.sqrt(2 * math.pi)
+FLOOR = 1e-6  # added to the noise variance τ², so that the Cholesky decomposition cannot fail
+WARPS = (math.inf, 0.01)  # the second is greedy: near the best, little gains look large
 
 
 def climb(f: Callable, start: Tensor, low: Tensor, high: Tensor, steps: int, rel=1e-7) -> Tensor:
@@ -59,9 +62,6 @@ class Known(torch.autograd.Function):
         return g * ctx.saved_tensors[0], None, None
 
 
-# ------------------------------------------------------------------------------ Gaussian process
-
-
 def matern(s: Tensor) -> tuple[Tensor, Tensor]:
     """k = (1 + r + r²/3) exp(−r) at s = r², and dk/ds = −(1 + r) exp(−r)/6, finite at s = 0.
 
@@ -83,9 +83,6 @@ def kernel(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
     """k(a, b) [n, m]; theta is the logarithm of (ℓ₁ ... ℓₚ, σ², τ²)."""
     s = distance(a, b, theta)
     return theta[-2].exp() * Known.apply(s, *matern(s.detach()))
-
-
-FLOOR = 1e-6  # added to the noise variance τ², so that the Cholesky decomposition cannot fail
 
 
 def log_evidence(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,8 +138,7 @@ class GP:
         p = x.shape[1]
         start = torch.tensor([math.log(0.5)] * p + [0.0, -6.0], dtype=FLOAT)
         low = start - torch.tensor([4.0] * p + [4.0, 10.0], dtype=FLOAT)  # log FLOOR is -14
-        objective = lambda theta: cls.objective(theta, x, y)
-        return cls(x, y, climb(objective, start, low, start + 6, 40, 1e-6))
+        return cls(x, y, climb(lambda t: cls.objective(t, x, y), start, low, start + 6, 40, 1e-6))
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [m] and variance [m] of f, not of a noisy y, at x [m, p]."""
@@ -153,9 +149,6 @@ class GP:
     def believe(self, x: Tensor):
         """As if its own mean had been seen at x: for trials that still run (kriging believer)."""
         return replace(self, x=torch.cat([self.x, x]), y=torch.cat([self.y, self.predict(x)[0]]))
-
-
-# ------------------------------------------------------------------------------ neural surrogate
 
 
 @dataclass(frozen=True)
@@ -187,8 +180,7 @@ class Neural:
         moves = theta[2:].split([(n_in + 1) * M for n_in in (x.shape[1], M, M)])
         for gain, move in zip((2.0, 1.0, 1.0), moves, strict=True):
             W = torch.randn(h.shape[1] + 1, M, generator=drawn, dtype=FLOAT) + move.view(-1, M) / 20
-            W = gain / math.sqrt(h.shape[1]) * W
-            h = torch.tanh(h @ W[:-1] + W[-1])
+            h = torch.tanh(gain / math.sqrt(h.shape[1]) * (h @ W[:-1] + W[-1]))
         return torch.cat([h / math.sqrt(M), torch.ones_like(h[:, :1])], 1)
 
     @classmethod
@@ -207,14 +199,11 @@ class Neural:
 
     @classmethod
     def fit(cls, x: Tensor, y: Tensor) -> "Neural":
-        """theta = argmax of evidence times prior, always climbed to from the same draw.
-
-        The prior holds the weights near their draw: one about zero would make the network constant.
-        """
+        """theta = argmax of evidence times prior. A prior about zero would make φ constant."""
         count = (x.shape[1] + 1) * cls.units + 2 * (cls.units + 1) * cls.units
         start = torch.tensor([0.0, -4.0] + [0.0] * count, dtype=FLOAT)
-        objective = lambda theta: cls.objective(theta, x, y)
-        return cls(x, y, climb(objective, start, start - 6, start + 6, 60, 1e-4))
+        f = lambda theta: cls.objective(theta, x, y)
+        return cls(x, y, climb(f, start, start - 6, start + 6, 60, 1e-4))
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [m] and variance [m] of f at x [m, p]."""
@@ -225,17 +214,10 @@ class Neural:
     believe = GP.believe
 
 
-# -------------------------------------------------- what a trial is worth; the largest is the next
-
-
-ROOT = math.sqrt(2 * math.pi)
-
-
 def log_h(z: Tensor) -> tuple[Tensor, Tensor]:
     """log E max(z + N(0, 1), 0) = log(z Φ(z) + φ(z)) for any z, and its derivative Φ/(z Φ + φ).
 
-    Left of −1 as log φ(z) + log(1 − |z| Φ(z)/φ(z)); left of −1000 that is log φ(z) − 2 log|z|.
-    Ament et al. 2023.
+    Left of −1 as log φ + log(1 − |z| Φ/φ), left of −1000 as log φ − 2 log|z|. Ament et al. 2023.
     """
     near, far, end = z.clamp_min(-1), z.clamp(-1000, -1), z.clamp_max(-1000)
     a = torch.log(near * torch.special.ndtr(near) + (-near.square() / 2).exp() / ROOT)
@@ -270,8 +252,6 @@ def lcb(mean: Tensor, sd: Tensor, best: float, kappa: float = 2.0) -> Tensor:
 ACQUISITIONS = {"log_ei": log_ei, "ei": ei, "pi": pi, "lcb": lcb}
 SURROGATES = {"gp": GP, "neural": Neural}
 
-# ------------------------------------------------------------------------------ the next trial
-
 
 class Bayes:
     """The searcher that tries where its surrogate expects most of a trial (Algorithm 1.1).
@@ -286,27 +266,24 @@ class Bayes:
 
     def __init__(self, surrogate: str = "gp", acquisition: str = "log_ei", *, initial: int = 10):
         if surrogate not in SURROGATES or acquisition not in ACQUISITIONS:
-            raise ValueError(
-                f"surrogate={surrogate!r}, acquisition={acquisition!r}: there are "
-                f"{list(SURROGATES)} and {list(ACQUISITIONS)}"
-            )
-        self.surrogate, self.acquisition = SURROGATES[surrogate], ACQUISITIONS[acquisition]
-        self.initial = initial
+            raise ValueError(f"{surrogate=}, {acquisition=}: not in {[*SURROGATES, *ACQUISITIONS]}")
+        self.surrogate, self.initial = SURROGATES[surrogate], initial
+        self.acquisition = ACQUISITIONS[acquisition]
 
     def ask(self, space: dict, trials: Sequence[Trial], seed: int) -> dict | None:
         """A configuration that was never tried; None when no configuration is left."""
         number, known = len(trials), [t for t in trials if not t.outside]
-        key = torch.tensor([seed, number])
-        g = torch.Generator().manual_seed(int(draws.bits(key, 1)) & (2**63 - 1))
+        bits = draws.bits(torch.tensor([seed, number]), 1)
+        g = torch.Generator().manual_seed(int(bits) & (2**63 - 1))
         tried = [spaces.to_unit(space, t.config) for t in known]
         tried = torch.stack(tried) if tried else torch.empty(0, spaces.dims(space), dtype=FLOAT)
         pending = torch.tensor([t.value is None for t in known], dtype=torch.bool)
         y = torch.tensor([math.nan if t.value is None else t.value for t in known], dtype=FLOAT)
         if number < self.initial or y.isfinite().sum() < 2:
-            first = spaces.to_unit(space, Sobol().ask(space, trials, seed))[None]
-            u = unseen(space, tried, g, first)
+            points = spaces.to_unit(space, Sobol().ask(space, trials, seed))[None]
         else:
-            u = unseen(space, tried, g, self.propose(space, tried, y, pending, g))
+            points = self.propose(space, tried, y, pending, g)
+        u = unseen(space, tried, g, points)
         return None if u is None else spaces.from_unit(space, u)
 
     @torch.no_grad()
@@ -314,11 +291,10 @@ class Bayes:
         """Points [m, d] of configurations, the most valuable first."""
         x, done = spaces.embed(space, u), y.isfinite()
         model, y = self.model(x, y, pending)
-        best = y[done].min().item()
 
         def worth(u):
             mean, variance = model.predict(spaces.embed(space, u))
-            return self.acquisition(mean, variance.sqrt(), best)
+            return self.acquisition(mean, variance.sqrt(), y[done].min().item())
 
         draw = lambda n, d: torch.rand(n, d, generator=g, dtype=FLOAT)
         d, near = len(u[0]), u[done][y[done].argsort()[:4]].repeat_interleave(32, 0)
@@ -348,23 +324,16 @@ class Bayes:
         if failed.any():
             mean, variance = model.predict(x[failed])
             price = torch.maximum(mean + variance.sqrt(), y[done].median())
-            known = done | failed
             y = y.masked_scatter(failed, price)
-            model = self.surrogate.fit(x[known], y[known])
+            model = self.surrogate.fit(x[~pending], y[~pending])
         return (model.believe(x[pending]) if pending.any() else model), y
 
 
-WARPS = (math.inf, 0.01)  # the second is greedy: near the best, little gains look large
-
-
 def warp(y: Tensor, done: Tensor, c: float) -> tuple[Tensor, Tensor]:
-    """(z, Σ log dz/dy): z is log(y − min y + c s) standardized, y itself for c = ∞; s of y is 1.
-
-    The sum over finished trials makes the evidence of z comparable between scales.
-    """
+    """(z, Σ log dz/dy + const): z is y (c = ∞) or log(y − min y + c s), s the deviation of y,
+    standardized; the sum, over finished trials, makes evidences in two scales comparable."""
     gap = (y - y[done].min()) / y[done].std().clamp_min(1e-12)
-    t = gap if c == math.inf else (gap + c).log()
-    slope = torch.zeros_like(t) if c == math.inf else -t
+    t, slope = (gap, 0 * gap) if c == math.inf else ((gap + c).log(), -(gap + c).log())
     sd = t[done].std().clamp_min(1e-12)
     return (t - t[done].mean()) / sd, (slope[done] - sd.log()).sum()
 
@@ -373,9 +342,8 @@ def unseen(space: dict, tried: Tensor, g: torch.Generator, points: Tensor) -> Te
     """The first of the points [m, d] that was not tried, else a random one; None if 100,000 random
     ones were all tried: then the space is finite, and nothing is left of it."""
     for _ in range(100):
-        taken = torch.cdist(points, tried, p=math.inf) < 1e-9
-        if not (all_taken := taken.any(1)).all():
-            return points[~all_taken][0]
-        cube = torch.rand(1000, points.shape[1], generator=g, dtype=FLOAT)
-        points = spaces.snap(space, cube)
+        new = (torch.cdist(points, tried, p=math.inf) > 1e-9).all(1)
+        if new.any():
+            return points[new][0]
+        points = spaces.snap(space, torch.rand(1000, len(points[0]), generator=g, dtype=FLOAT))
     return None

@@ -22,6 +22,7 @@ import itertools
 import json
 import math
 import os
+import statistics
 import traceback
 import weakref
 from collections import deque
@@ -164,10 +165,11 @@ class Study:
 
         Raises ValueError for a trial that is not pending in this study.
         """
-        mine = trial.number < len(self._trials) and self._trials[trial.number]
-        if not mine or mine.value is not None:
-            state = mine.state if mine else "not of this study"
-            raise ValueError(f"trial {trial.number} is {state}; tell the value of a pending one")
+        if not 0 <= trial.number < len(self._trials):
+            raise ValueError(f"trial {trial.number} is not of this study")
+        mine = self._trials[trial.number]
+        if mine.value is not None:
+            raise ValueError(f"trial {trial.number} is {mine.state}; tell a pending one's value")
         value = float(value)
         event = {"tell": mine.number, "value": value}
         if not math.isfinite(value):
@@ -242,9 +244,8 @@ class Study:
     def _put_back(self, running: dict[int, Future | None]) -> None:
         """Whatever was running waits for the next `ask`; what has finished is told."""
         left = [number for number in running if self._trials[number].value is None]
-        self._waiting.extendleft(
-            sorted(left, reverse=True)
-        )  # first: telling may be interrupted too
+        # first, since telling may be interrupted as well
+        self._waiting.extendleft(sorted(left, reverse=True))
         for number in left:
             future = running[number]
             if future and not future.cancel() and future.done() and not future.exception():
@@ -255,7 +256,9 @@ class Study:
         """The trial with the lowest value; raises ValueError if none has succeeded."""
         done = [t for t in self._trials if t.state == "done" and not t.outside]
         if not done:
-            raise ValueError(f"none of {len(self._trials)} trials has succeeded")
+            errors = [_last_line(t.error) for t in self._trials if t.error]
+            last = f"; the last error: {errors[-1]}" if errors else ""
+            raise ValueError(f"none of {len(self._trials)} trials has succeeded{last}")
         return min(done, key=lambda trial: trial.value)
 
     def frame(self) -> pd.DataFrame:
@@ -266,7 +269,7 @@ class Study:
         table["state"] = ["outside" if t.outside else t.state for t in self._trials]
         table["value"] = pd.Series([t.value for t in self._trials], dtype=float)
         table["best"] = table["value"].where(table["state"] == "done").cummin().ffill()
-        table["error"] = [(t.outside or t.error).strip().split("\n")[-1] for t in self._trials]
+        table["error"] = [_last_line(t.outside or t.error) for t in self._trials]
         return table
 
     def rescore(self, objective: Callable, *, top: int = 1, repeats: int = 8) -> pd.DataFrame:
@@ -344,6 +347,10 @@ def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tupl
         return float(objective(config) if seed is None else objective(config, seed=seed)), ""
     except Exception as error:
         return math.nan, "".join(traceback.format_exception(error))
+
+
+def _last_line(text: str) -> str:
+    return text.strip().split("\n")[-1]
 
 
 def _takes_seed(objective: Callable) -> bool:
@@ -594,8 +601,8 @@ def asha(
     that have finished its rung so far, else start a new one; no rung is ever waited for.
 
     start and advance as for `hyperband`, r_max, r_min, eta as for `brackets`; resource is given
-    out while less than `budget` has been. With an executor of threads, `workers` runs advance at once; other
-    executors cannot hold a paused run.
+    out while less than `budget` has been. With an executor of threads, `workers` runs advance at
+    once; other executors cannot hold a paused run.
 
     Returns the run with the lowest loss (as runs of length one) and the history. Li et al. 2020.
     """
@@ -628,30 +635,30 @@ def below_median(curve: list[float], others: list[list[float]]) -> bool:
     """Whether a learning curve is worth continuing: its lowest loss so far is at most the median of
     the other curves' mean loss over the same epochs.  Golovin et al. 2017, section 3.2.
 
-    Curves that ended earlier do not count; True if there is none left. NaN is infinite.
+    Curves that ended earlier do not count; True if there is none left.
     """
     t = len(curve)
-    means = [np.mean(np.nan_to_num(c[:t], nan=math.inf)) for c in others if len(c) >= t]
-    return not means or np.nan_to_num(curve, nan=math.inf).min() <= np.median(means)
+    means = [sum(other[:t]) / t for other in others if len(other) >= t]
+    return not means or min(curve) <= statistics.median(means)
 
 
 def stop_early(start: Callable, advance: Callable, go_on: Callable, *, budget: int, r_max: int):
     """Run after run, each until `go_on(its losses so far, the earlier runs' losses)` is false.
 
-    start, advance, budget, r_max as for `asha`; one resource at a time. Returns the run with the
-    lowest last loss and the history.
+    start, advance, budget, r_max as for `asha`; one resource at a time; a loss of NaN counts as
+    infinite. Returns the run with the lowest last loss and the history.
     """
     runs, curves, rows = [], [], []
     while len(rows) < budget:
         run, curve = start(len(runs), 1), []
         while len(curve) < r_max and len(rows) < budget:
             run, (loss,) = advance(run, 1)
-            curve.append(float(loss))
-            rows.append((len(curve), len(runs), math.inf if math.isnan(loss) else curve[-1], 1))
+            curve.append(math.inf if math.isnan(loss) else float(loss))
+            rows.append((len(runs), curve[-1], 1))
             if not go_on(curve, curves):
                 break
         runs.append(run), curves.append(curve)
-    history = _history(rows, ["resource", "run", "loss", "cost"])
+    history = _history(rows, ["run", "loss", "cost"])
     return runs[history.groupby("run")["loss"].last().idxmin()], history
 
 

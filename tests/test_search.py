@@ -142,7 +142,7 @@ def test_failed_trials_are_kept_and_the_search_goes_on():
         assert trial.state == ("done" if x >= 0.6 else "failed")
         words = "too small" if x < 0.3 else "nan" if x < 0.5 else "NoneType" if x < 0.6 else ""
         assert words in trial.error and bool(words) == bool(trial.error)
-    with pytest.raises(ValueError, match="none of 3 trials"):
+    with pytest.raises(ValueError, match="none of 3 trials has succeeded; .* the value is nan"):
         Study(LINE, Random()).optimize(lambda config: math.nan, 3)
 
 
@@ -733,18 +733,22 @@ def test_the_median_rule():
     assert search.below_median([8, 7, 6], others) and not search.below_median([8, 7, 6.1], others)
     assert search.below_median([8, 5, 99], others)  # its best counts
     assert search.below_median([99] * 5, others) and search.below_median([99], [])
-    assert not search.below_median([math.nan], [[1], [2]])
-    assert search.below_median([5], [[math.nan], [math.inf]])
+    assert not search.below_median([math.inf], [[1], [2]])
+    assert search.below_median([5], [[math.inf], [math.inf]])
 
 
 def test_stopping_early_spends_less_on_what_is_bad():
-    start = search.starter(curve, LINE, seed=3)
+    def some_diverge(config):
+        return (math.nan if config["x"] > 0.9 else loss for loss in curve(config))
+
+    start = search.starter(some_diverge, LINE, seed=3)
     best, history = search.stop_early(
         start, Curves.advance, search.below_median, budget=400, r_max=20
     )
     lengths = history.groupby("run").size()
     assert history["spent"].iloc[-1] == 400 and lengths.iloc[0] == 20 == lengths.max()
     assert len(lengths) > 30 and (lengths < 20).sum() > 10 and abs(best.configs[0]["x"] - 0.3) < 0.1
+    assert not history["loss"].isna().any()
     everything = search.stop_early(start, Curves.advance, lambda *_: True, budget=400, r_max=20)[1]
     assert everything.groupby("run").size().tolist() == [20] * 20
 
