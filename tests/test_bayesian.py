@@ -472,3 +472,23 @@ def test_erfcx_is_the_mills_ratio():
     z = np.linspace(-30, 3, 50)
     ours = math.sqrt(math.pi / 2) * special.erfcx(-z / math.sqrt(2))
     assert ours == pytest.approx(np.exp(stats.norm.logcdf(z) - stats.norm.logpdf(z)), rel=1e-10)
+
+
+def test_the_functions_of_the_benchmark_have_the_minima_that_it_subtracts():
+    from benchmarks.search_problems import FUNCTIONS
+
+    places = {  # from the literature, and by symmetry
+        "Branin": [math.pi, 2.275],
+        "Hartmann-6": [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573],
+        "Levy-5": [1] * 5,
+        "Ackley-5": [0] * 5,
+        "Rosenbrock-4": [1] * 4,
+        "Michalewicz-5": [2.202906, 1.570796, 1.284992, 1.923058, 1.720470],
+        "Styblinski-Tang-4": [-2.903534] * 4,
+    }
+    for name, (f, space, minimum) in FUNCTIONS.items():
+        x = np.array(places[name], float)
+        assert f(x) == pytest.approx(minimum, abs=1e-5), name
+        assert all(p.low <= v <= p.high for p, v in zip(space.values(), x, strict=True))
+        nearby = x + 0.01 * np.random.default_rng(0).normal(size=(50, len(x)))
+        assert all(f(v) >= minimum - 1e-6 for v in nearby), name
