@@ -18,6 +18,9 @@ architecture    search for networks, rules, activations
 blocks          parts of architectures, their cost
 activations     Maxout, an activation's moments
 losses          squared, Brier, hinge
+spaces          search spaces
+search          hyperparameter search
+bayesian        Gaussian process, acquisition, Bayes
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

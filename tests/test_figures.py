@@ -128,3 +128,32 @@ print(drawn[0], drawn[-1], slider.label)
     NotebookClient(book, timeout=120, kernel_name="python3").execute(env=environment)
     text = "".join(o.get("text", "") for o in book.cells[1].outputs)
     assert "20 30 30" in text
+
+
+# ------------------------------------------------------------------------------- searches
+
+TRIALS = pd.DataFrame(
+    {
+        "lr": [0.001, 0.01, 0.1, 1.0, 0.1],
+        "act": ["relu", "tanh", "relu", "tanh", "gelu"],
+        "loss": [4.0, 3.0, 1.0, 2.0, 5.0],
+    }
+)
+
+
+def test_parallel_coordinates_go_through_the_values_and_show_the_best_on_top():
+    ax = figures.parallel(TRIALS, ["lr", "act", "loss"], "loss", best=0.4, log=["lr"])
+    lines = [line.get_ydata().tolist() for line in ax.get_lines()]
+    # from worst to best; lr by its logarithm, act in alphabetical order
+    assert np.allclose(lines[0], [2 / 3, 0, 1]) and np.allclose(lines[-1], [2 / 3, 0.5, 0])
+    colours = [line.get_color() for line in ax.get_lines()]
+    assert colours[:3] == ["0.6"] * 3 and colours[3:] == [figures.COLOURS[1]] * 2
+    texts = {text.get_text().strip() for text in ax.texts}
+    assert texts == {"0.001", "1", "gelu", "relu", "tanh", "5"}
+
+
+def test_slices_draw_every_trial_in_every_panel():
+    axes = figures.slices(TRIALS, ["lr", "act"], "loss", log=["lr", "loss"])
+    assert [ax.get_xscale() for ax in axes] == ["log", "linear"] and axes[0].get_yscale() == "log"
+    (line,) = axes[0].get_lines()
+    assert line.get_xydata().tolist() == TRIALS[["lr", "loss"]].to_numpy().tolist()
