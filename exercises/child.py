@@ -30,7 +30,10 @@ def to_data(value):
     if hasattr(value, "detach"):  # a tensor of torch
         value = value.detach().cpu()
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufO":  # O: numbers of sympy, say
+            raise TypeError
+        array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"gave {type(value).__name__}, which is no number or array of numbers"

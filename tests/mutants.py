@@ -1,4 +1,4 @@
-"""Small mutations of code: an operator, a constant, a comparison or a sign changed, one at a time."""
+"""Small mutations of code, one at a time: an operator, constant, comparison or sign changed."""
 
 import ast
 import copy
@@ -55,7 +55,7 @@ def mutants(source):
             replace(other, target, new)
             ast.fix_missing_locations(other)
             line = ast.unparse(node).split("\n")[0]
-            yield f"{word} in `{line}`", ast.unparse(other)
+            yield f"line {node.lineno}: {word} in `{line}`", ast.unparse(other)
 
 
 def replace(tree, old, new):
