@@ -20,7 +20,7 @@ import sys
 import types
 
 LARGEST = 100_000  # numbers in one answer
-MAGIC = re.compile(r"(?m)^(\s*)[%!?].*$")
+MAGIC = re.compile(r"(?m)^(\s*)(?:[%!?].*|[\w.]+\?\??)$")  # %magic, !command, ?name, name?
 
 
 def to_data(value):

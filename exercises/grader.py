@@ -97,10 +97,11 @@ def read(path: Path, most: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise Unreadable(f"the file cannot be opened: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise Unreadable("this is no plain file")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable("this is no plain file")
         if status.st_size > most:
             raise Unreadable(f"{status.st_size / 2**20:.0f} MB; at most {most >> 20} MB are read")
         return file.read(most)
