@@ -192,10 +192,13 @@ def main(plan, command):
         prctl(SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
         prctl(SET_SUBREAPER, 1)  # what is orphaned stays a descendant, and is found
         steps["namespaces"] = attempt(namespaces, plan)
-        if child := os.fork():  # a process namespace begins with the next child
+        if os.fork():  # a process namespace begins with the next child
             os.close(channel)
-            os.waitpid(child, 0)
-            os._exit(0)
+            while True:  # orphans too, so that the grader finds them below this process
+                try:
+                    os.wait()
+                except ChildProcessError:
+                    os._exit(0)
         prctl(SET_PDEATHSIG, signal.SIGKILL)
         plan["proc"] = steps["namespaces"] is True and attempt(mounts, plan) is True
     os.chdir(plan["folder"])

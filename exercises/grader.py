@@ -288,17 +288,21 @@ class Process:
     def close(self) -> None:
         """End the process, all that it started, and its folder."""
         self._channel.close()
-        for _ in range(100):  # what forks meanwhile is found in the next round
-            found = [self._process.pid, *descendants(self._process.pid)]
-            for pid in reversed(found):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            if len(found) == 1:
-                break
+        stopped = set()
+        while new := set(descendants(self._process.pid)) - stopped:  # what forked meanwhile
+            send(signal.SIGSTOP, new)
+            stopped |= new
+        send(signal.SIGKILL, [*stopped, self._process.pid])
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def send(which: int, processes) -> None:
+    for pid in processes:
+        try:
+            os.kill(pid, which)
+        except ProcessLookupError:
+            pass  # it has ended
 
 
 def encode(value):
