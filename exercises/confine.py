@@ -151,10 +151,14 @@ def landlock(plan):
         system(libc.syscall(ADD_RULE, ruleset, 1, ctypes.byref(rule), 0))
         os.close(descriptor)
 
+    seen = set()
+
     def readable(path, hidden):
         """All below a path but the hidden folder."""
-        if path == hidden:
+        path = os.path.realpath(path)  # lib64 of a virtual environment is a link to lib
+        if path in seen or path == hidden:
             return
+        seen.add(path)
         if not hidden.startswith(path.rstrip("/") + "/"):
             allow(path, EXECUTE | READ | LIST)
             return

@@ -121,7 +121,8 @@ class Ask:
         if value is None:
             raise Broken(f"{asked} gave something that is no regular array of numbers.")
         if value.shape != tuple(shape):
-            raise Broken(f"{asked} has shape {value.shape}, but the task asks for {tuple(shape)}.")
+            wanted = f"an array of shape {tuple(shape)}" if shape else "a single number"
+            raise Broken(f"{asked} has shape {value.shape}, but the task asks for {wanted}.")
         if not np.isfinite(value).all():
             raise Broken(f"{asked} contains NaN or infinity: {show(value)}.")
         return value
