@@ -52,7 +52,7 @@ colab:
 	rm -rf _build/colab && $(PYTHON) -m venv _build/colab/venv
 	_build/colab/venv/bin/pip install --disable-pip-version-check -q -r tests/colab-requirements.txt
 	_build/colab/venv/bin/pip install --disable-pip-version-check -q --no-deps .
-	for chapter in chapters/*.ipynb; do \
+	for chapter in chapters/*.ipynb exercises/*/solution.ipynb; do \
 	  echo $$chapter; \
 	  _build/colab/venv/bin/jupyter-execute --timeout 600 --output $(CURDIR)/_build/colab/out.ipynb $$chapter || exit 1; \
 	done

@@ -126,8 +126,7 @@ def grade(options) -> int:
             result, old = job.result()
             kept += old
             results[jobs[job]] = result
-            page = feedback / report.page_name(result.file)
-            page.write_text(report.feedback(result), "utf-8")
+            write(feedback / report.page_name(result.file), report.feedback(result))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         journal.close()
@@ -144,7 +143,7 @@ def grade(options) -> int:
 
 def write(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", newline="")
+    part.write_bytes(text.encode("utf-8", "replace"))  # a file's name may be no text at all
     part.replace(path)
 
 

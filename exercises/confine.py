@@ -163,7 +163,7 @@ def landlock(plan):
             allow(path, EXECUTE | READ | LIST)
             return
         allow(path, LIST)  # names only: Python looks for modules in such a folder
-        for name in os.listdir(path):
+        for name in os.listdir(path) if os.access(path, os.R_OK | os.X_OK) else ():
             readable(os.path.join(path, name), hidden)
 
     for path in plan["readable"]:

@@ -140,13 +140,19 @@ def which(cells: list[dict]) -> str:
     return found[0]
 
 
-def free_text(cells: list[dict]) -> dict[str, str]:
-    """The answers in words, by the names of their cells."""
-    return {
-        str(c["about"].get("grade_id"))[:80]: c["source"][:20_000]
-        for c in cells
-        if c["kind"] == "markdown" and c["about"].get("solution") is True
-    }
+def free_text(cells: list[dict], exercise: str) -> dict[str, str]:
+    """The answers in words: the text that does not stand in exercise.ipynb.
+
+    Named by nbgrader's metadata where an editor has left them.
+    """
+    printed = parse((HERE / f"ex{exercise.replace('-', '_')}" / "exercise.ipynb").read_bytes())
+    known = {c["source"].strip() for c in printed} | {""}
+    found = {}
+    for cell in cells:
+        if cell["kind"] == "markdown" and cell["source"].strip() not in known:
+            name = cell["about"].get("grade_id") or f"{exercise} text {len(found) + 1}"
+            found[clean(str(name))[:80]] = clean(cell["source"], 20_000)
+    return found
 
 
 # --------------------------------------------------------------------------- the process
@@ -313,9 +319,9 @@ def encode(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def clean(text: str) -> str:
-    """Text of a submission without control characters."""
-    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:500]
+def clean(text: str, most: int = 500) -> str:
+    """Text of a submission without control characters and halves of code points."""
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text[:most])
 
 
 def descendants(pid: int) -> list[int]:
@@ -360,7 +366,7 @@ def grade(
         content = read(path, limits.notebook_bytes)
         cells = parse(content)
         result.exercise = exercise or which(cells)
-        result.texts = free_text(cells)
+        result.texts = free_text(cells, result.exercise)
     except Unreadable as error:
         result.problem = str(error)
         return result
