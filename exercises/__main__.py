@@ -104,6 +104,7 @@ def grade(options) -> int:
     options.csv.parent.mkdir(parents=True, exist_ok=True)
     feedback = options.feedback or options.csv.with_suffix("")
     feedback.mkdir(parents=True, exist_ok=True)
+    limits = grader.workable(limits)
     print(report.enforced(grader.probe(limits)), file=sys.stderr)
     journal = Journal(options.csv.with_name(options.csv.name + ".journal"), options.seed)
     files = list(dict.fromkeys(options.files))

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -86,6 +87,26 @@ def test_this_system_prevents_what_it_can():
     if process.steps["namespaces"] is True and process.steps["landlock"] is True:
         open_ = {k for k, ok in prevented().items() if not ok}
         assert open_ <= (set() if process.steps["user"] is True or os.getuid() else {"processes"})
+
+
+def test_nothing_is_marked_where_nothing_works():
+    assert grader.workable(TIGHT) == TIGHT
+    with pytest.raises(RuntimeError, match="not even an honest submission would work here: "):
+        grader.workable(Limits(seconds=5, bytes=40 << 20))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has another user to offer")
+def test_python_that_others_cannot_read(tmp_path, monkeypatch):
+    plan = grader.plan_for
+
+    def with_private_python(folder, limits, channel):
+        made = plan(folder, limits, channel)
+        return made | {"private": []} if made["user"] else made  # nobody stands before /root
+
+    if not plan(tmp_path, TIGHT, 3)["private"]:
+        pytest.skip("this Python lies open")
+    monkeypatch.setattr(grader, "plan_for", with_private_python)
+    assert grader.workable(TIGHT) == replace(TIGHT, other_user=False)
 
 
 def test_what_is_not_prevented_is_said():
