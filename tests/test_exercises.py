@@ -7,10 +7,12 @@ import re
 import warnings
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
 import exercises
+from _ext import build
 from exercises import blank
 from exercises.laws import DRAWS, IDS, Ask, Exercise, judge, load, local, numbers
 from tests.mutants import mutants
@@ -92,12 +94,12 @@ def test_nbgrader_can_take_the_notebooks(id):
 
 
 @each_exercise
-def test_the_notebook_says_when_its_page_is_stale(id):
-    depends = notebook(id)["metadata"]["nettrain"]["depends"]
-    root = Path(exercises.__file__).parents[1]
-    assert f"exercises/ex{id.replace('-', '_')}/laws.py" in depends
-    assert {"exercises/__init__.py", "exercises/laws.py", "exercises/child.py"} <= set(depends)
-    assert all((root / name).exists() for name in depends)
+def test_a_change_of_the_laws_makes_the_page_stale(id, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(build, "digest", lambda paths: looked_at.extend(paths))
+    build.key(nbformat.read(blank.folder(id) / "solution.ipynb", 4))
+    wanted = [blank.HERE / name for name in ("__init__.py", "laws.py", "child.py")]
+    assert {*wanted, blank.folder(id) / "laws.py"} <= set(looked_at)
 
 
 @each_exercise
