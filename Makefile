@@ -3,13 +3,17 @@
 # make bench  measure speed side by side      make evidence   accept the verdicts of this build
 # make look-again   every chapter with three other sets of seeds: do the verdicts stay?
 # make colab  every chapter in an environment like Colab's
+# make grade FILES="..." CSV=marks.csv JOBS=2   mark submissions of the exercises
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300
+CSV ?= marks.csv
+JOBS ?= 2
 READY := $(VENV)/ready
 .DEFAULT_GOAL := book
-.PHONY: book test read lint bench evidence look-again colab clean
+.PHONY: book test read lint bench evidence look-again colab grade clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,7 +25,7 @@ book: $(READY)
 	$(BIN)/python -m _ext.build
 
 test: book
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) tests exercises/*/solution.ipynb
 
 read: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
@@ -29,13 +33,16 @@ read: book
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/nbstripout --verify --keep-id $(shell git ls-files '*.ipynb')
+	$(BIN)/nbstripout --verify --keep-id $(shell git ls-files 'chapters/*.ipynb' 'exercises/*/exercise.ipynb')
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 evidence: book
 	$(BIN)/python -m _ext.verdicts accept
+
+grade: $(READY)
+	$(BIN)/python -m exercises grade $(FILES) --csv $(CSV) --jobs $(JOBS)
 
 look-again: $(READY)
 	$(BIN)/python -m _ext.verdicts look-again
@@ -45,7 +52,7 @@ colab:
 	rm -rf _build/colab && $(PYTHON) -m venv _build/colab/venv
 	_build/colab/venv/bin/pip install --disable-pip-version-check -q -r tests/colab-requirements.txt
 	_build/colab/venv/bin/pip install --disable-pip-version-check -q --no-deps .
-	for chapter in chapters/*.ipynb; do \
+	for chapter in chapters/*.ipynb exercises/*/solution.ipynb; do \
 	  echo $$chapter; \
 	  _build/colab/venv/bin/jupyter-execute --timeout 600 --output $(CURDIR)/_build/colab/out.ipynb $$chapter || exit 1; \
 	done

@@ -108,7 +108,7 @@ def run(name: str, notebook, bar: tqdm):
         timeout=CELL_SECONDS,
         kernel_name="python3",
         record_timing=False,  # it would change the cells' metadata, by which the cache finds them
-        resources={"metadata": {"path": str(ROOT / "chapters")}},
+        resources={"metadata": {"path": str((ROOT / name).parent)}},
         on_cell_executed=lambda **_: bar.update(),
     )
     try:

@@ -18,6 +18,7 @@ from _ext import build, verdicts
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "exercises").glob("*/solution.ipynb"))  # they keep outputs, for nbval
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 OURS = "torch numpy scipy pandas matplotlib seaborn sklearn sympy tqdm ipywidgets IPython nettrain"
 COLAB = set(OURS.split()) | set(sys.stdlib_module_names)  # what Colab has, of what we use
@@ -43,7 +44,8 @@ def executed(path):
 
 
 def test_every_chapter_is_in_the_table_of_contents():
-    assert {f"chapters/{p.stem}" for p in CHAPTERS} == set(build.chapters())
+    solutions = {f"exercises/{p.parent.name}/solution" for p in SOLUTIONS}
+    assert {f"chapters/{p.stem}" for p in CHAPTERS} | solutions == set(build.chapters())
 
 
 @each_chapter

@@ -16,7 +16,8 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 PAGES = sorted(
-    str(p.relative_to(HTML)) for p in [HTML / "index.html", *HTML.glob("chapters/*.html")]
+    str(p.relative_to(HTML))
+    for p in [HTML / "index.html", *HTML.glob("chapters/*.html"), *HTML.glob("exercises/**/*.html")]
 )
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 TYPESET = "[...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container'))"

@@ -1,0 +1,42 @@
+"""Exercises 1-1 to 1-6, checked by laws.
+
+    from exercises import check
+    check("1-1", globals())              # every part: prints the marks, raises if a law fails
+    check("1-1", globals(), "weights")   # one part
+
+laws        what a law is, and how it asks       confine     start a process with little power
+child       the student's process                report      feedback page, marks, free text
+grader      a submission's marks, from outside   blank       exercise.ipynb out of solution.ipynb
+"""
+
+import secrets
+
+from exercises.laws import judge, load, local
+
+
+class LawsFailed(AssertionError):
+    """At least one law does not hold; the message lists each and what broke it."""
+
+    def _render_traceback_(self):  # IPython: the message, without our own frames
+        return str(self).split("\n")
+
+
+def check(id: str, namespace: dict, part: str | None = None) -> None:
+    """Run the laws of an exercise on the functions of a namespace, with fresh random inputs.
+
+    Prints the marks. Raises LawsFailed if a law does not hold, ValueError for an unknown exercise
+    or part.
+    """
+    exercise = load(id)
+    if part is not None and part not in exercise.parts:
+        raise ValueError(f"exercise {id} has no part {part!r}; it has {', '.join(exercise.parts)}")
+    laws = [law for law in exercise.laws if part in (None, law.part)]
+    seed = secrets.randbits(32)
+    marks = [judge(law, local(namespace), seed) for law in laws]
+    got, most = sum(m.points for m in marks), sum(law.points for law in laws)
+    print(f"{id} {part or exercise.title}: {got} of {most} points")
+    for mark in marks:
+        print(f"  {'✗' if mark.message else '✓'} {mark.law.points}  {mark.law.statement}")
+    broken = [f"{m.law.name}: {m.message}" for m in marks if m.message]
+    if broken:
+        raise LawsFailed("\n\n".join([f"{len(broken)} of {len(laws)} laws fail.", *broken]))

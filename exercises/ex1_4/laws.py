@@ -1,0 +1,208 @@
+"""Laws of exercise 1-4. Truth is the update rules themselves, run side by side."""
+
+import numpy as np
+
+from exercises.laws import Exercise
+
+exercise = Exercise("1-4", "weight decay and ℓ₂ regularization")
+
+
+def sgd(theta, gradient, alphas, *, lam=0.0, decays=0.0):
+    """The path of SGD with ℓ₂ (lam) or weight decay (decays)."""
+    path = []
+    for t, (alpha, w) in enumerate(zip(alphas, np.broadcast_to(decays, len(alphas)))):
+        theta = (1 - w) * theta - alpha * (gradient(theta, t) + lam * theta)
+        path.append(theta)
+    return np.array(path)
+
+
+def momentum(theta, gradient, alpha, rho, T, *, lam=0.0, w=0.0):
+    """θ_T of momentum with ℓ₂ (lam) or decay outside the velocity (w)."""
+    delta = 0 * theta
+    for t in range(T):
+        delta = rho * delta - alpha * (gradient(theta, t) + lam * theta)
+        theta = (1 - w) * theta + delta
+    return theta
+
+
+def adam(theta, gradient, alpha, T, *, lam=0.0, w=0.0, b2=0.999, eps=1e-8):
+    """θ_T of Adam with ℓ₂ (lam) or decay outside (w); w may be an array of many decays."""
+    m, v, b1 = 0.0, 0.0, 0.9
+    for t in range(1, T + 1):
+        g = gradient(theta, t - 1) + lam * theta
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        step = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        theta = (1 - w) * theta - alpha * step
+    return theta
+
+
+def quadratic(rng):
+    """(start [d], gradient) of ½ Σ a (θ − c)² with noise that is the same for both methods."""
+    d = int(rng.integers(2, 4))
+    a, c, noise = rng.uniform(0.5, 2, d), rng.normal(size=d), rng.normal(size=(9, d))
+    return rng.normal(size=d), lambda theta, t: a * (theta - c) + noise[t]
+
+
+@exercise.law("decay", points=2)
+def under_sgd_both_walk_the_same_path(ask, rng):
+    """SGD with ℓ₂ and SGD with the decay w visit the same points, on any loss."""
+    (start, gradient), alpha, lam = quadratic(rng), rng.uniform(0.02, 0.3), rng.uniform(0.01, 1)
+    w = ask("decay", lam, alpha, shape=())
+    alphas = [alpha] * 5
+    l2, decayed = (sgd(start, gradient, alphas, **k) for k in ({"lam": lam}, {"decays": float(w)}))
+    hint = ""
+    if np.isclose(w, lam):
+        hint = " w = λ forgets that the rate multiplies the penalty's gradient too."
+    elif np.isclose(w, 2 * alpha * lam):
+        hint = " The gradient of ½ λ ‖θ‖² is λ θ, without a factor 2."
+    ask.require(
+        np.allclose(l2, decayed),
+        f"With λ={lam:.4g}, α={alpha:.4g} your w={w:.4g}; after 5 steps the two are "
+        f"{np.abs(l2 - decayed)[-1].max():.3g} apart.{hint}",
+    )
+
+
+@exercise.law("decay_schedule", points=1)
+def the_decay_follows_the_schedule(ask, rng):
+    """With a rate for every step, w_t makes the two paths equal at every step."""
+    (start, gradient), lam = quadratic(rng), rng.uniform(0.01, 1)
+    alphas = rng.uniform(0.02, 0.3, 6)
+    w = ask("decay_schedule", lam, alphas, shape=alphas.shape)
+    l2, decayed = sgd(start, gradient, alphas, lam=lam), sgd(start, gradient, alphas, decays=w)
+    constant = " A constant w fits one rate only." if np.ptp(w) < 1e-12 else ""
+    ask.require(
+        np.allclose(l2, decayed),
+        f"The paths are {np.abs(l2 - decayed).max():.3g} apart.{constant}",
+    )
+
+
+@exercise.law("momentum_gap", points=2)
+def under_momentum_the_paths_part_at_the_second_step(ask, rng):
+    """momentum_gap is θ_2 with ℓ₂ minus θ_2 with decay w = α λ, both run with no other gradient."""
+    start, alpha = rng.normal(size=3), rng.uniform(0.02, 0.3)
+    rho, lam = rng.uniform(0.3, 0.95), rng.uniform(0.1, 1)
+    none = lambda theta, t: 0 * theta
+    l2 = momentum(start, none, alpha, rho, 2, lam=lam)
+    want = l2 - momentum(start, none, alpha, rho, 2, w=alpha * lam)
+    ask.same(
+        "momentum_gap",
+        start,
+        alpha,
+        rho,
+        lam,
+        want=want,
+        atol=1e-12,
+        slips={
+            "They are not the same: the velocity carries ρ times the first penalty step into the "
+            "second step.": 0.0,
+            "The other way round: θ_2 with ℓ₂ minus θ_2 with decay.": -want,
+            "The rate multiplies the penalty's gradient.": want / alpha,
+        },
+    )
+
+
+@exercise.law("momentum_lambda", points=2)
+def momentum_with_decay_rests_where_l2_does(ask, rng):
+    """Where momentum with decay w comes to rest, the gradient of the loss with ℓ₂ (λ) is zero."""
+    d, alpha, rho = 3, rng.uniform(0.05, 0.2), rng.uniform(0.3, 0.9)
+    w, a, c = rng.uniform(0.01, 0.1), rng.uniform(0.5, 2, d), rng.normal(size=d)
+    rest = momentum(0 * c, lambda theta, t: a * (theta - c), alpha, rho, 3000, w=w)
+    lam = float(ask("momentum_lambda", w, alpha, rho, shape=()))
+    hint = ""
+    if np.isclose(lam, w / alpha):
+        hint = " w/α is SGD's mapping; at rest the velocity is −α g/(1 − ρ)."
+    elif np.isclose(lam, w / (alpha * (1 - rho))):
+        hint = " The factor 1 − ρ stands on the other side."
+    slope = a * (rest - c) + lam * rest
+    ask.require(
+        np.abs(slope).max() < 1e-6,
+        f"For w={w:.4g}, α={alpha:.4g}, ρ={rho:.4g} your λ={lam:.4g} leaves a gradient of "
+        f"{np.abs(slope).max():.3g} at the resting point.{hint}",
+    )
+
+
+@exercise.law("scaled_decay", points=1)
+def each_coordinate_has_its_own_decay(ask, rng):
+    """With fixed scaling a step with ℓ₂ is a step with the decays w_i, for all θ and g."""
+    d, lam, alpha, eps = 3, rng.uniform(0.1, 1), rng.uniform(0.001, 0.1), 10 ** rng.uniform(-4, -1)
+    v_hat, theta, g = 10 ** rng.uniform(-3, 2, d), rng.normal(size=d), rng.normal(size=d)
+    scale = 1 / (np.sqrt(v_hat) + eps)
+    l2 = theta - alpha * scale * (g + lam * theta)
+    want = ((theta - alpha * scale * g) - l2) / theta
+    ask.same(
+        "scaled_decay",
+        lam,
+        alpha,
+        v_hat,
+        eps,
+        want=want,
+        slips={
+            "That is SGD's mapping. Adam divides the penalty's gradient by √v̂ + ε too.": alpha
+            * lam,
+            "The scaling is the root of v̂, plus ε.": alpha * lam / (v_hat + eps),
+            "Here ε stands outside the root: √v̂ + ε.": alpha * lam / np.sqrt(v_hat + eps),
+            "The rate is missing.": lam * scale,
+        },
+    )
+
+
+@exercise.law("adam_counterexample", points=2)
+def no_single_decay_replaces_l2_under_adam(ask, rng):
+    """For the exhibited gradients every w leaves a coordinate more than 0.1 away from ℓ₂'s end."""
+    T = int(rng.integers(20, 41))
+    g = ask("adam_counterexample", T, shape=(T, 2))
+    ask.require(np.abs(g).max() <= 10, f"A gradient of size {np.abs(g).max():.4g} was used.")
+    w = np.append(0, np.geomspace(1e-6, 1, 1999))[:, None]
+    l2 = adam(np.ones(2), lambda theta, t: g[t], 0.02, T, lam=0.1)
+    decayed = adam(np.ones((len(w), 2)), lambda theta, t: g[t], 0.02, T, w=w)
+    distance = np.abs(decayed - l2).max(axis=1)
+    best = int(distance.argmin())
+    ask.require(
+        distance[best] > 0.1,
+        f"With T={T} the decay w={w[best, 0]:.3g} comes within {distance[best]:.3g} of ℓ₂ in both "
+        "coordinates. Let the two coordinates have gradients of very different size.",
+    )
+
+
+@exercise.law("adam_l2_limit", points=1)
+def adam_with_l2_ends_at_the_penalized_minimum(ask, rng):
+    """At the limit of Adam with ℓ₂ the gradient of the penalized loss is zero."""
+    a, c, lam = rng.uniform(0.5, 2, 3), rng.normal(size=3), rng.uniform(0.1, 2)
+    want = np.linalg.solve(np.diag(a + lam), a * c)
+    ask.same(
+        "adam_l2_limit",
+        a,
+        c,
+        lam,
+        want=want,
+        slips={
+            "This is the minimum without a penalty.": c,
+            "The curvature a takes part: a (θ − c) + λ θ = 0.": c / (1 + lam),
+            "The gradient of ½ λ θ² is λ θ, without a factor 2.": a * c / (a + 2 * lam),
+        },
+    )
+
+
+@exercise.law("adamw_limit", points=2)
+def adamw_ends_where_its_step_meets_the_decay(ask, rng):
+    """A run of AdamW settles around adamw_limit, coordinates beyond and within reach alike."""
+    a, alpha, w = rng.uniform(0.5, 2, 4), 0.01, rng.uniform(0.008, 0.02)
+    reach = alpha / w
+    c = reach * np.array([rng.uniform(1.5, 3), -rng.uniform(1.5, 3), 0.5, -0.4])
+    got = ask("adamw_limit", a, c, alpha, w, shape=(4,))
+    # a short memory of g² settles soon; where, does not depend on it
+    rest = adam(0 * c, lambda theta, t: a * (theta - c), alpha, 1500, w=w, b2=0.98)
+    hint = ""
+    if np.allclose(got, c):
+        hint = " Beyond α/w the decay is stronger than Adam's step, whose size is about α."
+    elif np.allclose(got, a * c / (a + w / alpha)) or np.allclose(got, a * c / (a + w)):
+        hint = " That is an ℓ₂ penalty's shrinking. Adam's step depends on the gradient's sign."
+    ask.require(
+        np.abs(got - rest).max() < 0.05 * reach,
+        f"For c={np.round(c, 3)}, α={alpha}, w={w:.3g} AdamW ends near {np.round(rest, 3)}; "
+        f"yours is {np.round(got, 3)}.{hint}",
+    )
+    # settled values carry a small ripple; the exact law is the fixed point's
+    inside = np.abs(c) * w <= alpha
+    ask.require(np.allclose(got[inside], c[inside]), "Within α/w nothing is shrunk.")
+    ask.require(np.allclose(np.abs(got[~inside]), reach), "Beyond α/w the limit is ±α/w.")

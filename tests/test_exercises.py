@@ -1,0 +1,303 @@
+"""The exercises' notebooks and laws: solutions hold, blanks and wrong answers do not."""
+
+import ast
+import importlib.util
+import json
+import re
+import warnings
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+import exercises
+from _ext import build
+from exercises import blank
+from exercises.laws import DRAWS, IDS, Ask, Exercise, judge, load, local, numbers
+from tests.mutants import mutants
+
+WRONG = sorted(Path(exercises.__file__).parent.glob("ex*/wrong/*.py"))
+each_exercise = pytest.mark.parametrize("id", IDS)
+
+
+def notebook(id, name="solution"):
+    return json.loads((blank.folder(id) / f"{name}.ipynb").read_text("utf-8"))
+
+
+def grader_cells(id, name="solution"):
+    """{grade_id: (its nbgrader metadata, source)}"""
+    found = {}
+    for cell in notebook(id, name)["cells"]:
+        if about := cell["metadata"].get("nbgrader"):
+            assert about["grade_id"] not in found
+            found[about["grade_id"]] = about, "".join(cell["source"])
+    return found
+
+
+def answers(id, name="solution"):
+    return [
+        "".join(c["source"])
+        for c in notebook(id, name)["cells"]
+        if c["cell_type"] == "code" and c["metadata"].get("nbgrader", {}).get("solution")
+    ]
+
+
+def namespace(sources):
+    names = {"np": np}
+    for source in sources:
+        exec(compile(source, "<answer>", "exec"), names)
+    return names
+
+
+def marks(id, names, seed=1):
+    return {law.name: judge(law, local(names), seed) for law in load(id).laws}
+
+
+# ----------------------------------------------------------------------------- notebooks
+
+
+def test_no_exercise_is_stale():
+    assert blank.stale() == []  # else: python -m exercises blank
+
+
+@each_exercise
+def test_the_exercise_holds_no_answer(id):
+    text = json.dumps(notebook(id, "exercise"))
+    assert "SOLUTION" not in text and text.count("YOUR ANSWER HERE") == 1
+    for source, solved in zip(answers(id, "exercise"), answers(id), strict=True):
+        functions = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
+        assert len(functions) == len(ast.parse(solved).body)
+        for f in functions:  # a docstring, and the blank
+            assert ast.get_docstring(f) and ast.unparse(f.body[1:]) == "raise NotImplementedError()"
+
+
+def test_an_answer_without_markers_is_noticed():
+    solution = notebook("1-1")
+    for cell in solution["cells"]:
+        cell["source"] = [line for line in cell["source"] if "SOLUTION" not in line]
+    with pytest.raises(ValueError, match="no ### BEGIN SOLUTION"):
+        blank.blank(solution)
+
+
+@each_exercise
+def test_nbgrader_can_take_the_notebooks(id):
+    cells = grader_cells(id)
+    required = {"schema_version", "grade", "grade_id", "locked", "solution", "task"}
+    for about, _ in cells.values():
+        assert required <= about.keys() and about["schema_version"] == 3
+        assert ("points" in about) == about["grade"]
+        assert about["grade"] or about["solution"]
+    checks = [about for about, source in cells.values() if source.startswith("check(")]
+    assert sum(about["points"] for about in checks) == load(id).points
+    assert all(about["locked"] for about in checks) and len(checks) == len(load(id).parts)
+
+
+@each_exercise
+def test_a_change_of_the_laws_makes_the_page_stale(id, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(build, "digest", lambda paths: looked_at.extend(paths))
+    build.key(nbformat.read(blank.folder(id) / "solution.ipynb", 4))
+    wanted = [blank.HERE / name for name in ("__init__.py", "laws.py", "child.py")]
+    assert {*wanted, blank.folder(id) / "laws.py"} <= set(looked_at)
+
+
+@each_exercise
+def test_an_exercise_has_five_to_ten_laws_and_each_function_has_one(id):
+    laws = load(id).laws
+    assert 5 <= len(laws) <= 10 and len({law.name for law in laws}) == len(laws)
+    functions = {n.name for s in answers(id) for n in ast.parse(s).body}
+    assert set(load(id).parts) == functions
+    assert all(law.points > 0 and len(law.statement) > 30 for law in laws)
+
+
+# ----------------------------------------------------------------------------- laws
+
+
+@each_exercise
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_solution_obeys_every_law(id, seed):
+    with warnings.catch_warnings():
+        broken = {k: m.message for k, m in marks(id, namespace(answers(id)), seed).items()}
+    assert set(broken.values()) == {None}, broken
+
+
+@each_exercise
+def test_a_blank_gets_nothing_and_a_helpful_message_for_each_law(id):
+    for name, mark in marks(id, namespace(answers(id, "exercise"))).items():
+        assert mark.points == 0 and "is not written yet. The law to meet: " in mark.message, name
+
+
+@pytest.mark.parametrize("path", WRONG, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
+def test_a_wrong_answer_is_refused_by_the_law_that_names_its_mistake(path):
+    id = path.parts[-3].removeprefix("ex").replace("_", "-")
+    says = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    law, words = re.search(r"Refused by (\w+): (.+)", says).groups()
+    names = namespace(answers(id))
+    before = {k: v for k, v in names.items() if callable(v)}
+    exec(compile(path.read_text("utf-8"), str(path), "exec"), names)
+    assert {k for k in before if names[k] is not before[k]}, "it replaces no function"
+    for seed in (1, 2, 3):
+        found = marks(id, names, seed)
+        assert found[law].points == 0 and words in found[law].message, found[law].message
+
+
+def test_every_exercise_has_wrong_answers_from_the_circulation():
+    text = "\n".join(p.read_text("utf-8") for p in WRONG)
+    assert all(f"#{n}" in text for n in (53, 59, 60, 61))
+    assert all(sum(f"ex{id.replace('-', '_')}" in p.parts for p in WRONG) >= 5 for id in IDS)
+
+
+EQUIVALENT = {  # mutants that are no mistakes
+    "1-2": {
+        "minus in `return np.append(np.ones(t - 1), -1.0)`": "the opposite is a counterexample too",
+        "Div in `-alpha * (1 - beta1) / np.sqrt(1 - beta2) * np.sign(g)`": "a sign is its inverse",
+    },
+    "1-3": {"-1 for 0 in `0`": "the first of one element is the last"},
+    "1-4": {
+        "minus in `return np.stack([alternating, np.zeros(T)], axis=1)`": "another counterexample",
+        "Div in `10.0 * (-1.0) ** np.arange(T)`": "(−1)ᵗ is its own inverse",
+        "right only in `10.0 * (-1.0) ** np.arange(T)`": "another counterexample",
+        "9.0 for 10.0 in `10.0`": "another counterexample",
+        "no minus in `-1.0`": "another counterexample",
+        "0.0 for 1.0 in `1.0`": "another counterexample",
+    },
+    "1-6": {"minus in `return 0.0`": "−0 is 0"},
+}
+
+
+@each_exercise
+def test_mutants_of_the_solution_are_refused(id):
+    sources, survivors, count = answers(id), [], 0
+    equivalent = EQUIVALENT.get(id, {})
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        for i, source in enumerate(sources):
+            for word, mutant in mutants(source):
+                names = namespace([*sources[:i], mutant, *sources[i + 1 :]])
+                held = all(not judge(law, local(names), 5).message for law in load(id).laws)
+                word = word.partition(": ")[2]
+                count += not (held and word in equivalent)
+                survivors += [word] if held and word not in equivalent else []
+    assert count > 50 and len(survivors) <= 0.05 * count, survivors
+    print(f"{id}: {count - len(survivors)} of {count} mutants refused; alive: {survivors}")
+
+
+@each_exercise
+def test_laws_draw_fresh_inputs_and_the_same_for_the_same_seed(id):
+    def asked(seed):
+        calls = []
+
+        def replies(name, args):
+            calls.append(repr((name, args)))
+            return reply(name, args)
+
+        reply = local(namespace(answers(id)))
+        for law in load(id).laws:
+            judge(law, replies, seed)
+        return calls
+
+    first, again, other = asked(1), asked(1), asked(2)
+    assert first == again and len(set(first) & set(other)) < 0.2 * len(first)
+    assert len(first) >= DRAWS * len(load(id).laws)
+
+
+# ----------------------------------------------------------------------------- asking
+
+
+def test_check_prints_marks_and_raises(capsys):
+    names = namespace(answers("1-1"))
+    exercises.check("1-1", names)
+    assert "11 of 11 points" in capsys.readouterr().out
+    names["half_life"] = lambda rho: 1 / (1 - rho)
+    exercises.check("1-1", names, "weights")
+    with pytest.raises(
+        exercises.LawsFailed, match="(?s)1 of 8 laws fail.*half_life_halves"
+    ) as caught:
+        exercises.check("1-1", names)
+    assert "10 of 11 points" in capsys.readouterr().out
+    assert caught.value._render_traceback_()[0] == "1 of 8 laws fail."
+    with pytest.raises(ValueError, match="no part 'nothing'; it has weights, "):
+        exercises.check("1-1", names, "nothing")
+    with pytest.raises(ValueError, match="no exercise '9-9'; there are 1-1, "):
+        exercises.check("9-9", names)
+
+
+class Equal(float):
+    def __eq__(self, other):
+        return True
+
+    def __sub__(self, other):
+        return 0.0
+
+    __hash__ = None
+
+
+cycle = []
+cycle.append(cycle)
+
+NO_NUMBERS = {
+    "None": None,
+    "a text": "0.5 ",
+    "a dict": {"a": 1},
+    "a cyclic list": cycle,
+    "ragged lists": [[1.0], [1.0, 2.0]],
+    "NaN": float("nan"),
+    "infinity": float("inf"),
+    "a huge integer": 10**400,
+    "too many numbers": np.zeros(200_000),
+    "another shape": [0.5],
+    "nothing": [],
+    "an object that equals everything": Equal(3.0),
+    "a complex number": 0.5 + 1j,
+    "a function": len,
+}
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS.values(), ids=NO_NUMBERS.keys())
+def test_what_is_no_right_number_breaks_the_law(value):
+    exercise = Exercise("0", "a half")
+
+    @exercise.law("half", points=1)
+    def is_a_half(ask, rng):
+        """A half is half of one."""
+        ask.same("half", want=0.5)
+
+    warnings.simplefilter("ignore")
+    assert judge(exercise.laws[0], local({"half": lambda: 0.5}), 0).points == 1
+    mark = judge(exercise.laws[0], local({"half": lambda: value}), 0)
+    assert mark.points == 0 and "half()" in mark.message
+
+
+def test_answers_of_torch_and_sympy_count():
+    import sympy
+    import torch
+
+    ask = Ask(local({"f": lambda: torch.ones(2, requires_grad=True), "g": lambda: sympy.pi}), None)
+    assert ask("f", shape=(2,)).tolist() == [1, 1] and abs(ask("g") - np.pi) < 1e-15
+
+
+def test_a_function_cannot_change_the_laws_inputs():
+    def spoil(x):
+        x *= 0
+        return x
+
+    x = np.ones(3)
+    assert local({"spoil": spoil})("spoil", (x,)) == {"value": [0, 0, 0]}
+    assert x.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [[1, "2"], {"array": [1]}, [[]] * 2 + [1], "1", [None]])
+def test_foreign_data_are_plain_numbers_or_nothing(value):
+    assert numbers(value) is None
+
+
+def test_the_package_ships_what_students_and_teachers_need():
+    import tomllib
+
+    root = Path(exercises.__file__).parents[1]
+    tools = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    folders = {f"exercises.ex{id.replace('-', '_')}" for id in IDS}
+    assert {"nettrain", "exercises", *folders} == set(tools["packages"])
+    assert all(tools["package-data"][f] == ["*.ipynb"] for f in folders)
+    assert importlib.util.find_spec("exercises.__main__")
