@@ -12,6 +12,9 @@ preprocessing   scaling and whitening of data
 normalization   layers that normalize
 landscape       loss surfaces, curvature
 recording       a function as a list of operations
+spaces          search spaces
+search          hyperparameter search
+losses          squared, Brier, hinge
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

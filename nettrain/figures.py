@@ -101,6 +101,60 @@ def lines(table: pd.DataFrame, *, ax: Axes | None = None, **how) -> Axes:
     return ax
 
 
+def slices(table: pd.DataFrame, columns: Sequence[str], value: str, *, log: Sequence[str] = ()):
+    """The value of every trial against each hyperparameter, one panel each; the axes.
+
+    log  the columns (and the value) that have a logarithmic scale; infinite values are left out
+    """
+    fig, axes = plt.subplots(1, len(columns), sharey=True, figsize=(8, 2.6), squeeze=False)
+    for ax, name in zip(axes[0], columns, strict=True):
+        ax.plot(table[name], table[value], "o", ms=3, alpha=0.5, mew=0)
+        ax.set(xlabel=name)
+        if name in log:
+            ax.set_xscale("log")
+    axes[0, 0].set(ylabel=value.replace("_", " "))
+    if value in log:
+        axes[0, 0].set_yscale("log")
+    return axes[0]
+
+
+def parallel(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    value: str,
+    *,
+    best: float = 0.1,
+    log: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Parallel coordinates: a line per trial through its hyperparameters, the best ones on top.
+
+    best  the share of the trials, by value, that is drawn in colour
+    log   the columns with a logarithmic axis; a column of other things than numbers is a list
+    """
+    ax = ax or plt.gca()
+    table = table.sort_values(value, ascending=False)
+    heights = {}
+    for x, name in enumerate(columns):
+        column, ticks = table[name], None
+        if not pd.api.types.is_numeric_dtype(column):
+            ticks = sorted(map(str, column.unique()))
+            column = column.map(lambda v, t=ticks: t.index(str(v)))
+        column = np.log10(column) if name in log else column
+        low, high = column.min(), column.max()
+        heights[name] = (column - low) / (high - low or 1)
+        ends = ticks or [f"{10**v if name in log else v:.2g}" for v in (low, high)]
+        for k, text in enumerate(ends):
+            y = k / max(len(ends) - 1, 1)
+            ax.text(x, y, f" {text} ", fontsize=8, va="center", bbox={"fc": "w", "ec": "0.8"})
+    lines, top = pd.DataFrame(heights).to_numpy(), round(best * len(table))
+    ax.plot(lines[:-top].T, color="0.6", lw=0.5, alpha=0.4)
+    ax.plot(lines[-top:].T, color=COLOURS[1], lw=1.2, alpha=0.8)
+    ax.set(xticks=range(len(columns)), xticklabels=columns, yticks=[])
+    ax.spines["left"].set_visible(False)
+    return ax
+
+
 def arrow(ax: Axes, start, move, text: str = "", colour: str = COLOURS[0]) -> None:
     """An arrow from start along move, both [2], with a text at its middle."""
     start, move = np.asarray(start), np.asarray(move)
