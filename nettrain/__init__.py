@@ -21,6 +21,9 @@ losses          squared, Brier, hinge
 spaces          search spaces
 search          hyperparameter search
 bayesian        Gaussian process, acquisition, Bayes
+spaces          search spaces
+search          hyperparameter search
+losses          squared, Brier, hinge
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.
