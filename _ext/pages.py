@@ -2,10 +2,12 @@
 
 A page says where with a line such as `<!-- data: errata -->`. Nothing is listed by hand: a section
 is known by the errata that its text names, the claims that it judges, the rows of the sources that
-its cell's metadata names ({"nettrain": {"rows": ["A05"]}}) and the code that it shows.
+its cell's metadata ({"nettrain": {"rows": ["A05"]}}) or a comment (`<!-- rows: A05 -->`) names, and
+the code that it shows.
 """
 
 import json
+import os
 import platform
 import re
 from collections import Counter, defaultdict
@@ -18,6 +20,7 @@ import nbformat
 import yaml
 from docutils.nodes import make_id
 from jupyter_cache import get_cache
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from _ext import build
 from benchmarks.goals import GOALS
@@ -42,8 +45,9 @@ class Section:
 
     @property
     def link(self) -> str:
-        name = self.page.split("/")[-1]
-        return f'<a href="{name}.html#{self.anchor}">{plain(self.title)}</a>'
+        """As seen from a page in chapters/."""
+        where = os.path.relpath(f"{self.page}.html", "chapters")
+        return f'<a href="{where}#{self.anchor}">{plain(self.title)}</a>'
 
 
 def plain(title: str) -> str:
@@ -55,12 +59,21 @@ def data(name: str) -> dict:
     return yaml.safe_load((build.ROOT / "_data" / f"{name}.yml").read_text())
 
 
+def cells(page: str) -> list:
+    """A page's cells; a page of text is one."""
+    if (build.ROOT / f"{page}.ipynb").exists():
+        return nbformat.read(build.ROOT / f"{page}.ipynb", 4).cells
+    return [nbformat.v4.new_markdown_cell((build.ROOT / f"{page}.md").read_text())]
+
+
 def sections() -> list[Section]:
-    """All sections of all chapters, in the book's order."""
+    """All sections of all pages but the pages from data, in the book's order."""
     found = []
-    for page in build.chapters():
-        notebook, used = nbformat.read(build.ROOT / f"{page}.ipynb", 4), set()
-        for cell in notebook.cells:
+    for page in parse_toc_yaml(build.ROOT / "_toc.yml"):
+        used, parts = set(), cells(page)
+        if PLACE.search(parts[0].source):
+            continue
+        for cell in parts:
             if cell.cell_type == "code":
                 rows = {id[:3] for id in re.findall(r"Claim\(\s*\"([AB]\d\d)", cell.source)}
                 found[-1].rows |= rows
@@ -77,6 +90,8 @@ def sections() -> list[Section]:
                     found.append(Section(page, title, anchor))
                 found[-1].text += line + "\n"
             found[-1].rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
+            for rows in re.findall(r"<!-- rows: (.+) -->", cell.source):
+                found[-1].rows |= set(rows.split())
             for module, options in LISTING.findall(cell.source):
                 names = re.findall(r":pyobject: (\S+)", options)
                 found[-1].code += [(module, name) for name in names]
@@ -175,10 +190,11 @@ def status() -> str:
         seconds = record.data.get("execution_seconds", 0.0)
         total += seconds
         claims = sum(v["chapter"] == page for v in verdicts.values())
-        name = page.split("/")[-1]
+        name = page.removeprefix("chapters/")
         when = f"{record.created:%Y-%m-%d}"
-        cells = sum(c.cell_type == "code" for c in notebook.cells)
-        rows.append([f"[{name}]({name}.ipynb)", f"{seconds:.0f}", cells, claims, when])
+        code = sum(c.cell_type == "code" for c in notebook.cells)
+        link = f"[{name}]({os.path.relpath(page, 'chapters')}.ipynb)"
+        rows.append([link, f"{seconds:.0f}", code, claims, when])
     rows.append(["**all**", f"**{total:.0f}**", "", f"**{len(verdicts)}**", ""])
     head = ["Chapter", "Seconds", "Code cells", "Verdicts", "Executed"]
     return table(head, rows) + "\n\n" + versions()
