@@ -78,8 +78,10 @@ def test_zoom_by_one_changes_nothing_and_by_three_enlarges_the_middle():
 def test_noise_is_the_draw_of_the_key():
     x, key = pictures(), torch.tensor([1, 2, 3])
     exact(a.noise(x, 0.5, key), x + 0.5 * draws.normal(key, x.shape))
-    z = draws.normal(key, torch.Size([100_000]))
+    z = draws.normal(key, torch.Size([100_001])).double()
     assert stats.kstest(z.numpy(), "norm").pvalue > 0.01 and z.isfinite().all()
+    p, q = z[:50_000], z[50_001:]  # the two numbers of each pair
+    assert stats.pearsonr(p, q).pvalue > 0.01 and stats.pearsonr(p**2, q**2).pvalue > 0.01
 
 
 # ------------------------------------------------------------------------ another interpolation
