@@ -1,6 +1,8 @@
 """Run every benchmark and write one JSON file per device, with machine, versions and date.
 
 python -m benchmarks [NAME ...]      default: all of optimizer_step, sweep_throughput
+
+The search engines have an environment and hours of their own: see benchmarks/search.py.
 """
 
 import json

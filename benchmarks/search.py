@@ -274,7 +274,7 @@ def ours(method: str, curves, seed: int) -> list[tuple[int, int, float]]:
     else:
         table = brackets(EPOCHS, eta=ETA)
         table = {"random": [[(1, EPOCHS)]], "halving": table[:1], "Hyperband": table}[method]
-        _, history = hyperband(start, advance, table * (most // EPOCHS))
+        _, history = hyperband(start, advance, table * (most // EPOCHS // len(table) + 1))
     columns = zip(history["spent"], history["run"], history["loss"], strict=True)
     return [(spent, order[run], loss) for spent, run, loss in columns]
 
@@ -309,7 +309,7 @@ def theirs(pruner: str, curves, seed: int) -> list[tuple[int, int, float]]:
 
 def replays() -> list[dict]:
     """The final loss of the curve with the lowest loss seen, after each budget of epochs."""
-    curves, rows = record(200), []
+    curves, rows = record(150), []
     methods = {name: ours for name in ("random", "halving", "Hyperband", "ASHA")}
     methods |= {n: theirs for n in ("MedianPruner", "SuccessiveHalvingPruner", "HyperbandPruner")}
     for name, replay in methods.items():
