@@ -13,6 +13,7 @@ import argparse
 import importlib.metadata
 import json
 import logging
+import os
 import time
 import warnings
 from datetime import date
@@ -342,8 +343,9 @@ def table(curves: bool) -> None:
         r["cpu_total"] = round(r["cpu_total"], 3)
     result = {
         "date": date.today().isoformat(),
-        "machine": {k: v for k, v in machine().items() if k in ("cpu", "python")},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": {"cpu": machine()["cpu"], "cores": os.cpu_count(), "threads": 1},
+        "versions": {"python": machine()["python"]}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
         "runs": runs,
         "curves": replays() if curves else old.get("curves", []),
     }
