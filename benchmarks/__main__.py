@@ -2,7 +2,8 @@
 
 python -m benchmarks [NAME ...]
 
-Without a name all of them: optimizer_step, sweep_throughput, scale, imports.
+Without a name all of them: optimizer_step, sweep_throughput, scale, imports. The search engines
+have an environment and hours of their own: see benchmarks/search.py.
 """
 
 import json

@@ -13,6 +13,7 @@ import argparse
 import importlib.metadata
 import json
 import logging
+import os
 import time
 import warnings
 from datetime import date
@@ -274,7 +275,7 @@ def ours(method: str, curves, seed: int) -> list[tuple[int, int, float]]:
     else:
         table = brackets(EPOCHS, eta=ETA)
         table = {"random": [[(1, EPOCHS)]], "halving": table[:1], "Hyperband": table}[method]
-        _, history = hyperband(start, advance, table * (most // EPOCHS))
+        _, history = hyperband(start, advance, table * (most // EPOCHS // len(table) + 1))
     columns = zip(history["spent"], history["run"], history["loss"], strict=True)
     return [(spent, order[run], loss) for spent, run, loss in columns]
 
@@ -309,7 +310,7 @@ def theirs(pruner: str, curves, seed: int) -> list[tuple[int, int, float]]:
 
 def replays() -> list[dict]:
     """The final loss of the curve with the lowest loss seen, after each budget of epochs."""
-    curves, rows = record(200), []
+    curves, rows = record(150), []
     methods = {name: ours for name in ("random", "halving", "Hyperband", "ASHA")}
     methods |= {n: theirs for n in ("MedianPruner", "SuccessiveHalvingPruner", "HyperbandPruner")}
     for name, replay in methods.items():
@@ -342,8 +343,9 @@ def table(curves: bool) -> None:
         r["cpu_total"] = round(r["cpu_total"], 3)
     result = {
         "date": date.today().isoformat(),
-        "machine": {k: v for k, v in machine().items() if k in ("cpu", "python")},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": {"cpu": machine()["cpu"], "cores": os.cpu_count(), "threads": 1},
+        "versions": {"python": machine()["python"]}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
         "runs": runs,
         "curves": replays() if curves else old.get("curves", []),
     }
