@@ -269,6 +269,109 @@ def test_what_is_no_right_number_breaks_the_law(value):
     assert mark.points == 0 and "half()" in mark.message
 
 
+def torch_velocity(g, alpha, rho):
+    import torch
+
+    theta = torch.zeros(g.shape[1], dtype=torch.float64, requires_grad=True)
+    opt, path = torch.optim.SGD([theta], lr=alpha, momentum=rho), [np.zeros(g.shape[1])]
+    for g_t in g:
+        theta.grad = torch.tensor(g_t)
+        opt.step()
+        path.append(theta.detach().numpy().copy())
+    return np.diff(path, axis=0)
+
+
+def torch_first_step(g, alpha, beta1, beta2, eps):
+    import torch
+
+    theta = torch.zeros(len(g), dtype=torch.float64, requires_grad=True)
+    theta.grad = torch.tensor(g)
+    torch.optim.Adam([theta], lr=alpha, betas=(beta1, beta2), eps=eps).step()
+    return theta
+
+
+def torch_batch_norm(z, eps):
+    import torch.nn.functional as F
+
+    return F.batch_norm(torch_flat(z), None, None, training=True, eps=eps).reshape(z.shape)
+
+
+def torch_flat(z):
+    import torch
+
+    return torch.tensor(z).reshape(len(z), -1)  # every step and unit is a feature
+
+
+def torch_shared(z, eps):
+    import torch
+    import torch.nn.functional as F
+
+    rows = torch.tensor(z).reshape(-1, z.shape[2])
+    return F.batch_norm(rows, None, None, training=True, eps=eps).reshape(z.shape)
+
+
+def torch_layer(z, eps):
+    import torch
+    import torch.nn.functional as F
+
+    return F.layer_norm(torch.tensor(z), z.shape[-1:], eps=eps)
+
+
+def torch_gap(theta0, alpha, rho, lam):
+    import torch
+
+    ends = []
+    for decay, shrink in ((lam, 1), (0, 1 - alpha * lam)):
+        theta = torch.tensor(theta0, requires_grad=True)
+        opt = torch.optim.SGD([theta], lr=alpha, momentum=rho, weight_decay=decay)
+        for _ in range(2):
+            theta.grad = torch.zeros_like(theta)
+            with torch.no_grad():
+                theta *= shrink
+            opt.step()
+        ends.append(theta.detach())
+    return ends[0] - ends[1]
+
+
+def torch_loss(z, y, eps):
+    import torch
+    import torch.nn.functional as F
+
+    K = z.shape[1]
+    smoothing = eps * K / (K - 1)
+    args = torch.tensor(z), torch.tensor(y)
+    return F.cross_entropy(*args, label_smoothing=smoothing, reduction="none")
+
+
+def torch_gradient(z, y, eps):
+    import torch
+    import torch.nn.functional as F
+
+    K, z = z.shape[1], torch.tensor(z, requires_grad=True)
+    smoothing = eps * K / (K - 1)
+    F.cross_entropy(z, torch.tensor(y), label_smoothing=smoothing, reduction="sum").backward()
+    return z.grad
+
+
+TORCH = {  # what a well-kept library computes must obey the laws
+    ("1-1", "velocity"): torch_velocity,
+    ("1-2", "first_step"): torch_first_step,
+    ("1-3", "per_step"): torch_batch_norm,
+    ("1-3", "shared"): torch_shared,
+    ("1-3", "layer"): torch_layer,
+    ("1-4", "momentum_gap"): torch_gap,
+    ("1-6", "loss"): torch_loss,
+    ("1-6", "gradient"): torch_gradient,
+}
+
+
+@pytest.mark.parametrize(("id", "part"), TORCH, ids=map("-".join, TORCH))
+def test_torch_obeys_the_laws(id, part):
+    names = namespace(answers(id)) | {part: TORCH[id, part]}
+    laws = [law for law in load(id).laws if law.part == part]
+    assert laws and all(judge(law, local(names), 3).message is None for law in laws)
+
+
 def test_answers_of_torch_and_sympy_count():
     import sympy
     import torch
