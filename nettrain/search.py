@@ -333,12 +333,18 @@ class Study:
     def _replay(self, event: dict) -> None:
         """An event again. One that was interrupted after its line was written stands twice."""
         if "ask" in event:
-            self._trials[event["ask"] :] = [Trial(event["ask"], event["config"])]
+            trial = Trial(event["ask"], event["config"])
+            if self._trials and self._trials[-1].number == trial.number:
+                if self._trials.pop().value is not None:
+                    raise ValueError(f"trial {trial.number} is finished and asked for again")
+            if trial.number != len(self._trials):
+                raise ValueError(f"trial {trial.number} follows trial {len(self._trials) - 1}")
+            self._trials.append(trial)
         elif self._trials[event["tell"]].value is None:
-            value, error = event["value"], event.get("error", "")
+            number, value = event["tell"], event["value"]
             value = math.nan if value is None else value
-            number = event["tell"]
-            self._trials[number] = replace(self._trials[number], value=value, error=error)
+            told = replace(self._trials[number], value=value, error=event.get("error", ""))
+            self._trials[number] = told
 
 
 def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tuple[float, str]:

@@ -40,18 +40,27 @@ def child(folder: Path, kill: int) -> None:
 
 
 def kills(folder: Path, n: int) -> None:
-    """After each kill, keep what the journal was."""
-    moments = random.Random(0)
+    """Kill while the child starts, or some random bytes of the journal later, and a bit after that.
+
+    Bytes and not seconds, so that a slow machine has as many trials. After each kill, keep what
+    the journal was.
+    """
+    moments, journal = random.Random(0), folder / "journal"
+    journal.touch()
     for kill in range(n):
+        end = journal.stat().st_size + moments.randrange(-100, 300)
         pid = os.fork()
         if not pid:
             child(folder, kill)
             os._exit(0)
-        time.sleep(moments.expovariate(1 / 0.03))
+        while journal.stat().st_size < end:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                raise RuntimeError("the study ended by itself")
+            time.sleep(0.0005)
+        time.sleep(0.002 * moments.random())
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        journal = folder / "journal"
-        (folder / f"after-{kill}").write_bytes(journal.read_bytes() if journal.exists() else b"")
+        (folder / f"after-{kill}").write_bytes(journal.read_bytes())
 
 
 def sleeper(config):

@@ -454,8 +454,10 @@ def test_a_journal_of_another_seed_or_with_a_broken_line_is_refused(tmp_path):
     with pytest.raises(ValueError, match="seed=5, not 6"):
         Study(SPACE, Random(), seed=6, journal=path)
     lines = path.read_text().splitlines(keepends=True)
-    for wrong in ("{broken\n", '{"tell": 99, "value": 1}\n', '{"tell": 1}\n', '{"what": 1}\n'):
-        path.write_text("".join(lines[:3]) + wrong + "".join(lines[3:]))
+    events = ['{"tell": 99, "value": 1}', '{"tell": 1}', '{"what": 1}', "{broken", "3"]
+    events += ['{"ask": 0, "config": {}}', '{"ask": 2, "config": {}}', '{"ask": 1}']
+    for wrong in events:
+        path.write_text("".join(lines[:3]) + wrong + "\n" + "".join(lines[3:]))
         with pytest.raises(ValueError, match="line 4"):
             Study(SPACE, Random(), seed=5, journal=path)
     path.write_text("".join(lines))
