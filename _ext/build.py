@@ -240,7 +240,7 @@ def print_pdf() -> None:
         page.evaluate(
             "document.querySelectorAll('.nt-frames img[hidden]').forEach(i => i.remove())"
         )
-        page.wait_for_function("window.MathJax?.startup?.document?.state() >= 10")
+        page.evaluate("window.MathJax.startup.promise.then(() => 1)")
         page.pdf(path=target, format="A4", print_background=True, margin=MARGIN)
         browser.close()
     write_json(KEYS, read_json(KEYS) | {"pdf": now})
