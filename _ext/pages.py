@@ -111,6 +111,11 @@ def table(head: list[str], rows) -> str:
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in r) + " |" for r in lines)
 
 
+def wide(content: str) -> str:
+    """Over the margin too, where a page has one."""
+    return f":::{{div}} full-width\n{content}\n:::"
+
+
 # --------------------------------------------------------------------------- the pages
 
 
@@ -128,7 +133,8 @@ def errata() -> str:
                 where = ", ".join(s.link for s in shown[name])
                 where = where or ("to come" if e["code"] else "nothing to compute")
                 rows.append([f"**{name}**", e["place"], e["says"], e["right"], where])
-        parts += [f"## {title}", table(["", "Where", "Printed", "Right", "Shown in"], rows)]
+        head = ["Name", "Where", "Printed", "Right", "Shown in"]
+        parts += [f"## {title}", wide(table(head, rows))]
     return "\n\n".join(parts)
 
 
@@ -146,18 +152,12 @@ def concordance() -> str:
             code = list(dict.fromkeys(c for s in here for c in s.code))
             claims = [f"{i} ({v['verdict']})" for i, v in verdicts.items() if i[:3] == name]
             tests = sorted({f"test_{module}" for module, _ in code})
-            rows.append(
-                [
-                    f"**{name}**",
-                    about,
-                    ", ".join(s.link for s in here) or "to come",
-                    ", ".join(f"`{module}.{obj}`" for module, obj in code),
-                    ", ".join(f"`{test}`" for test in tests),
-                    ", ".join(claims),
-                ]
-            )
-        head = ["", "About", "Section", "Code", "Tests", "Verdicts"]
-        parts += [f"## {title}", table(head, rows)]
+            shown = ", ".join(f"`{module}.{obj}`" for module, obj in code)
+            shown += f" (tests: {', '.join(f'`{test}`' for test in tests)})" if tests else ""
+            where = ", ".join(s.link for s in here) or "to come"
+            rows.append([f"**{name}**", about, where, shown, ", ".join(claims)])
+        head = ["Part", "About", "Section", "Code", "Verdicts"]
+        parts += [f"## {title}", wide(table(head, rows))]
     return "\n\n".join(parts)
 
 
@@ -230,7 +230,7 @@ def performance() -> str:
             parts.append(f"{result['date']}, {', '.join(about)}.")
             columns = list(result["rows"][0])
             rows = [[written(r.get(c, "")) for c in columns] for r in result["rows"]]
-            parts.append(table(columns, rows))
+            parts.append(wide(table(columns, rows)))
     return "\n\n".join(parts)
 
 
@@ -281,7 +281,14 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     return [name for name in pages if PLACE.search(Path(env.doc2path(name)).read_text())]
 
 
+def plain_list(app, pagename, templatename, context, doctree) -> None:
+    """docutils calls the bibliography a list, but its entries no items: worse than no role."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="list" class="cit', 'class="cit')
+
+
 def setup(app):
+    app.connect("html-page-context", plain_list)
     app.connect("source-read", fill)
     app.connect("env-get-outdated", outdated)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,29 +16,29 @@ from nettrain.optimizers import adam
 from nettrain.sweep import Sweep
 from nettrain.training import batches
 
-MODELS = {  # name: (model, shape of an example, batch size)
-    "MLP 40-32-32-10": (partial(mlp, [40, 32, 32, 10]), (40,), 32),
-    "MLP 64-64-64-10": (partial(mlp, [64, 64, 64, 10]), (64,), 64),
-    "MLP 196-32-10": (partial(mlp, [196, 32, 10]), (196,), 64),
-    "MLP 196-128-128-10": (partial(mlp, [196, 128, 128, 10]), (196,), 128),
-    "CNN 8-16": (partial(cnn, (8, 16)), (1, 14, 14), 64),
-    "RNN 32, 20 steps": (partial(RNN, 4, 32, 10), (20, 4), 32),
+MODELS = {  # name: (model, shape of an example, batch size, most runs on a CPU)
+    "MLP 40-32-32-10": (partial(mlp, [40, 32, 32, 10]), (40,), 32, 1024),
+    "MLP 64-64-64-10": (partial(mlp, [64, 64, 64, 10]), (64,), 64, 1024),
+    "MLP 196-32-10": (partial(mlp, [196, 32, 10]), (196,), 64, 1024),
+    "MLP 196-128-128-10": (partial(mlp, [196, 128, 128, 10]), (196,), 128, 256),
+    "CNN 8-16": (partial(cnn, (8, 16)), (1, 14, 14), 64, 64),
+    "RNN 32, 20 steps": (partial(RNN, 4, 32, 10), (20, 4), 32, 256),
 }
 RUNS = {"cpu": (1, 16, 64, 256, 1024), "cuda": (1, 16, 64, 256, 1024, 4096)}
 COMPILED = (64, 256, 4096)  # numbers of runs at which the compiled step is measured too
-BUDGET = 6000  # run-steps of a measurement on a CPU
+EXAMPLES = 2048  # a measurement is one epoch, so that shuffling counts as much as in use
 
 
 def noise(shape, device) -> Data:
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(4096, *shape, generator=g).to(device)
-    split = Split(x, torch.randint(10, (4096,), generator=g).to(device))
+    x = torch.randn(EXAMPLES, *shape, generator=g).to(device)
+    split = Split(x, torch.randint(10, (EXAMPLES,), generator=g).to(device))
     return Data("noise", split, split, split)
 
 
 def plain(name: str, device: str, steps: int) -> float:
     """Steps a second of the loop that everybody writes, with torch's default Adam."""
-    model, shape, batch = MODELS[name]
+    model, shape, batch, _ = MODELS[name]
     torch.set_num_threads(1)
     data, net = noise(shape, device), model().to(device)
     optimizer = torch.optim.Adam(net.parameters())
@@ -55,7 +55,7 @@ def plain(name: str, device: str, steps: int) -> float:
 
 def flops(name: str, device) -> int:
     """Floating-point operations of one training step of one run, as torch counts them."""
-    model, shape, batch = MODELS[name]
+    model, shape, batch, _ = MODELS[name]
     net, data = model().to(device), noise(shape, device)
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(net(data.train.x[:batch]), data.train.y[:batch]).backward()
@@ -66,15 +66,17 @@ def run(device: torch.device) -> list[dict]:
     """Steps a second and ratios to the plain loop, for each model and number of runs."""
     rows, most = [], peak(device)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for name, (model, shape, batch) in MODELS.items():
+        for name, (model, shape, batch, most_runs) in MODELS.items():
             data, each = noise(shape, device), flops(name, device)
             one = plain(name, device.type, 100)
             two = sum(pool.map(plain, [name] * 2, [device.type] * 2, [100] * 2))
+            steps = EXAMPLES // batch
             for count in RUNS[device.type]:
+                if device.type == "cpu" and count > most_runs:
+                    continue
                 for compiled in (False, True) if count in COMPILED else (False,):
                     sweep = Sweep(model, adam, data, batch=batch, compile=compiled)
                     runs = sweep.start(range(count), lr=1e-3)
-                    steps = max(3, BUDGET // count) if device.type == "cpu" else 20
                     took = seconds(partial(sweep.advance, runs, steps), repeats=3, at_least=0)
                     rate = count * steps / took
                     row = {"model": name, "batch": batch, "runs": count, "compiled": compiled}

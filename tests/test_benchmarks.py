@@ -16,11 +16,11 @@ CPU = torch.device("cpu")
 def small(monkeypatch):
     monkeypatch.setattr(machine.seconds, "__kwdefaults__", {"repeats": 1, "at_least": 0})
     monkeypatch.setattr(optimizer_step, "MODELS", [[6, 5, 3]])
-    models = {"MLP 40-32-32 64-64-64 196-128": (partial(mlp, [6, 5, 10]), (6,), 8)}
+    models = {"MLP 40-32-32 64-64-64 196-128": (partial(mlp, [6, 5, 10]), (6,), 8, 3)}
     monkeypatch.setattr(sweep_throughput, "MODELS", models)
-    monkeypatch.setattr(sweep_throughput, "RUNS", {"cpu": (1, 3)})
+    monkeypatch.setattr(sweep_throughput, "RUNS", {"cpu": (1, 3, 5)})
     monkeypatch.setattr(sweep_throughput, "COMPILED", ())
-    monkeypatch.setattr(sweep_throughput, "BUDGET", 30)
+    monkeypatch.setattr(sweep_throughput, "EXAMPLES", 32)
     cases = [("runs", 4, 2, 3), ("steps", 4, 2, 5)]
     monkeypatch.setattr(scale, "CASES", cases)
     monkeypatch.setattr(imports, "MODULES", ["torch", "nettrain"])
