@@ -229,8 +229,9 @@ def print_pdf() -> None:
         return
     from playwright.sync_api import sync_playwright
 
-    sphinx("--builder", "singlehtml")
-    page_path = BUILD / "singlehtml" / "index.html"
+    # in a folder of its own: another builder's settings would make every page of the book outdated
+    sphinx("--builder", "singlehtml", "--path-output", str(BUILD / "print"))
+    page_path = BUILD / "print" / "_build" / "singlehtml" / "index.html"
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         page = browser.new_page()

@@ -225,9 +225,12 @@ def performance() -> str:
             goals.append([goal.says, bound, f"{goal.value(rows):.3g}", met])
         parts.append(table(["Ratio", "Goal", "Measured", ""], goals))
         for benchmark, result in results.items():
-            about = [v for v in result["machine"].values() if isinstance(v, str)]
+            on = result["machine"]
             parts.append(f"### {benchmark.replace('_', ' ').capitalize()} ({name})")
-            parts.append(f"{result['date']}, {', '.join(about)}.")
+            parts.append(
+                f"{result['date']}, {on['gpu'] or on['cpu']}, {on['threads']} thread, "
+                f"Python {on['python']}, torch {on['torch']}."
+            )
             columns = list(result["rows"][0])
             rows = [[written(r.get(c, "")) for c in columns] for r in result["rows"]]
             parts.append(wide(table(columns, rows)))
