@@ -322,6 +322,17 @@ def _train(model, rule, data, how, table, *, steps, every, final, show=False) ->
     return pd.concat(rows, ignore_index=True)
 
 
+def score(
+    table: pd.DataFrame, by: Sequence[str], metric: str = "valid_loss", along: str = "last"
+) -> pd.Series:
+    """The median over seeds of what each run ends with; along="min" takes its lowest value.
+
+    A diverged run counts as infinite.
+    """
+    runs = table.fillna({metric: math.inf}).groupby([*by, "seed"], sort=False)[metric]
+    return runs.agg(along).groupby(list(by)).median()
+
+
 def tune(
     model: Callable[[], nn.Module],
     rule: Rule,
@@ -347,13 +358,12 @@ def tune(
     while todo:
         tables.append(sweep(model, rule, data, seeds=seeds, lr=todo, **how))
         table = pd.concat(tables, ignore_index=True)
-        last = table[table["step"] == table["step"].max()]
-        score = last.fillna({metric: math.inf}).groupby("lr")[metric].median()
-        if not math.isfinite(score.min()):
+        medians = score(table, ["lr"], metric)
+        if not math.isfinite(medians.min()):
             tried = f"from {rates[0]:g} to {rates[-1]:g}"
             raise ValueError(f"{rule.__name__} diverged at every rate {tried}")
-        best = score.idxmin()
-        low, high = score.index[[0, -1]]
+        best = medians.idxmin()
+        low, high = medians.index[[0, -1]]
         edge = {low: [low / factor, low / factor**2], high: [high * factor, high * factor**2]}
         if not refined and best in edge and extended < 4:
             todo, extended = edge[best], extended + 1
@@ -363,6 +373,53 @@ def tune(
     if best in (low, high):
         warnings.warn(
             f"{rule.__name__}: the best rate {best:g} is on the grid's edge", stacklevel=2
+        )
+    return best, table
+
+
+def tune_grid(
+    model: Callable[[], nn.Module],
+    rule: Rule,
+    data: Data,
+    *,
+    seeds: Sequence[int],
+    grid: dict[str, Sequence[float]],
+    metric: str = "valid_loss",
+    along: str = "last",
+    **how,
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """The combination of hyperparameters with the lowest `score`; and the whole table.
+
+        best, table = tune_grid(net, adamw, data, grid={"lr": rates, "decay": strengths}, ...)
+
+    grid  name -> two or more values, each a constant factor from the next, as 1e-3, 1e-2, 1e-1
+
+    A best value on the edge of its list extends this list by two, at most three times in all, with
+    a warning if that was not enough. `how` goes to `sweep`. Raises ValueError for a list of fewer
+    than two values and if every combination diverges.
+    """
+    grid = {name: sorted(values) for name, values in grid.items()}
+    if short := {name: values for name, values in grid.items() if len(values) < 2}:
+        raise ValueError(f"grid={short} is no grid; give two or more values for each")
+    tables, todo, extended = [], grid, 0
+    while todo:
+        tables.append(sweep(model, rule, data, seeds=seeds, **how, **todo))
+        table = pd.concat(tables, ignore_index=True)
+        medians = score(table, list(grid), metric, along)
+        if not math.isfinite(medians.min()):
+            raise ValueError(f"{rule.__name__} diverged at every combination of {grid}")
+        best = dict(zip(grid, np.atleast_1d(medians.idxmin())))
+        edges = [name for name, values in grid.items() if best[name] in (values[0], values[-1])]
+        todo = None
+        if edges and extended < 3:
+            name, extended = edges[0], extended + 1
+            values = grid[name]
+            factor = values[1] / values[0] if best[name] == values[-1] else values[0] / values[1]
+            todo = grid | {name: [best[name] * factor**k for k in (1, 2)]}
+            grid = grid | {name: sorted([*values, *todo[name]])}
+    for name in edges:
+        warnings.warn(
+            f"{rule.__name__}: the best {name}={best[name]:g} is on the grid's edge", stacklevel=2
         )
     return best, table
 

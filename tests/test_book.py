@@ -60,10 +60,12 @@ def test_chapter_is_stored_without_outputs_and_with_cell_ids(path):
 @each_chapter
 def test_first_cell_installs_the_package_on_colab(path):
     url = CONFIG["repository"]["url"]
-    assert code(path)[0].source.startswith(
-        "try:\n    import nettrain\nexcept ImportError:  # on Colab\n"
-        f'    %pip install -q --no-deps "git+{url}"\n'
-    )
+    assert code(path)[0].source.splitlines()[:4] == [
+        "try:",
+        "    import nettrain",
+        "except ImportError:  # on Colab",
+        f'    %pip install -q --no-deps "git+{url}"',
+    ]
 
 
 @each_chapter

@@ -326,6 +326,33 @@ def test_tuning_takes_the_lowest_median_and_extends_the_grid_at_its_edge():
     assert len(below) and len(above)  # not on the edge any more
 
 
+def test_a_score_is_the_median_over_seeds_and_a_diverged_run_the_worst():
+    runs = {(0.1, 0): [3, 1], (0.1, 1): [2, 4], (0.1, 2): [9, 2], (1.0, 0): [1, np.nan]}
+    rows = [
+        {"lr": lr, "seed": seed, "step": k, "valid_loss": v}
+        for (lr, seed), values in runs.items()
+        for k, v in enumerate(values)
+    ]
+    table = pd.DataFrame(rows)
+    assert module.score(table, ["lr"]).to_dict() == {0.1: 2.0, 1.0: np.inf}
+    assert module.score(table, ["lr"], along="min").to_dict() == {0.1: 2.0, 1.0: 1.0}
+
+
+def test_tuning_on_a_grid_takes_the_lowest_combination_and_extends_edges():
+    how = {"seeds": [0, 1, 2], "steps": 10, "every": 5, "show": False, "batch": 4}
+    grid = {"lr": [1e-4, 1e-3], "decay": [0.1, 1.0]}
+    short = partial(module.tune_grid, net, o.adamw, data.to(torch.float32), **how)
+    with pytest.warns(UserWarning, match="on the grid's edge"):
+        best, frame = short(grid=grid)
+    medians = frame[frame["step"] == 10].groupby(["lr", "decay"])["valid_loss"].median()
+    assert tuple(best.values()) == medians.idxmin()
+    # three extensions by two values each, of the lists whose best value lay on an edge
+    assert frame["lr"].nunique() + frame["decay"].nunique() == 4 + 3 * 2
+    assert best["lr"] > 1e-3  # the grid was far too low
+    with pytest.raises(ValueError, match=r"{'lr': \[0.1\]} is no grid"):
+        short(grid={"lr": [0.1], "decay": [0.1, 1.0]})
+
+
 def test_fresh_seeds_are_not_tuning_seeds():
     with pytest.raises(ValueError, match=r"seeds \[3\] were used for tuning"):
         module.contest({"sgd": {"rule": o.sgd}}, net, data, tuning_seeds=[1, 3], seeds=[3, 4])
