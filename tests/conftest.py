@@ -17,6 +17,7 @@ settings.load_profile("book")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "compiler: calls torch.compile, which takes seconds")
+    config.addinivalue_line("markers", "colab: trains the whole book; only `make colab` runs it")
 
 
 def _path(rule, grad, theta, steps, **hyper):

@@ -1,0 +1,81 @@
+"""Every notebook in an environment like Colab's: its packages, no `nettrain`, no repository.
+
+`make colab` runs this. `make test` leaves it out, since it trains the whole book once more.
+"""
+
+import json
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "_build" / "colab" / "venv"  # made by the Makefile from tests/colab-requirements.txt
+PAGES = sorted(p.relative_to(ROOT) for p in ROOT.glob("chapters/*.ipynb"))
+PAGES += sorted(p.relative_to(ROOT) for p in ROOT.glob("exercises/*/*.ipynb"))
+
+pytestmark = pytest.mark.colab
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    """A folder, as one Colab session has it, whose kernel installs into an environment of its own."""
+    assert (BASE / "bin" / "python").exists(), f"no environment in {BASE}; run `make colab`"
+    subprocess.run([BASE / "bin" / "python", "-m", "venv", "--without-pip", "venv"], cwd=tmp_path, check=True)
+    [site] = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    [base] = (BASE / "lib").glob("python*/site-packages")
+    (site / "colab.pth").write_text(f"{base}\n")  # what Colab ships, and pip, without a copy
+    kernel = tmp_path / "kernels" / "colab"
+    kernel.mkdir(parents=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    spec = {"argv": argv, "display_name": "Colab", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    for name in ("PYTHONPATH", "NETTRAIN_BUILD", "NETTRAIN_SEED"):
+        monkeypatch.delenv(name, raising=False)
+    # the repository's address leads to this checkout, so that the first cell installs its commit
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    settings = {f"url.file://{ROOT}.insteadOf": url, "safe.directory": "*"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for k, (key, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{k}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{k}", value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two notebooks at a time on two cores
+    monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    (tmp_path / "content").mkdir()
+    return tmp_path, site, base
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_notebook_runs_as_on_colab(page, session):
+    folder, site, base = session
+    notebook = nbformat.read(ROOT / page, 4)
+    specs = KernelSpecManager(kernel_dirs=[str(folder / "kernels")])
+    client = NotebookClient(
+        notebook,
+        km=AsyncKernelManager(kernel_name="colab", kernel_spec_manager=specs),
+        resources={"metadata": {"path": str(folder / "content")}},
+        timeout=1000,
+        record_timing=True,
+    )
+    client.execute()
+    cells = [c for c in notebook.cells if c.cell_type == "code"]
+    outputs = [o for c in cells for o in c.outputs]
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
+    assert (site / "nettrain" / "evidence.json").exists()  # the first cell installed the package
+    shipped = {p.name for p in base.iterdir()} & {p.name for p in site.iterdir()}
+    assert shipped <= {"__pycache__"}  # and replaced nothing of Colab's
+    assert seconds(cells[0]) < 60
+
+
+def seconds(cell):
+    times = {k: datetime.fromisoformat(v) for k, v in cell.metadata.execution.items()}
+    return (times["shell.execute_reply"] - times["iopub.execute_input"]).total_seconds()
