@@ -25,9 +25,11 @@ pytestmark = pytest.mark.colab
 
 @pytest.fixture
 def session(tmp_path, monkeypatch):
-    """A folder, as one Colab session has it, whose kernel installs into an environment of its own."""
+    """A folder, as one Colab session has it; its kernel installs into an environment of its own."""
     assert (BASE / "bin" / "python").exists(), f"no environment in {BASE}; run `make colab`"
-    subprocess.run([BASE / "bin" / "python", "-m", "venv", "--without-pip", "venv"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [BASE / "bin" / "python", "-m", "venv", "--without-pip", "venv"], cwd=tmp_path, check=True
+    )
     [site] = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     [base] = (BASE / "lib").glob("python*/site-packages")
     (site / "colab.pth").write_text(f"{base}\n")  # what Colab ships, and pip, without a copy

@@ -6,14 +6,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from sweep_law import assert_law, random_data
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from nettrain import normalization as norm
 from nettrain import optimizers as o
 from nettrain import training
-from nettrain.adapter import Optimizer
-from nettrain.data import Data, Split
 from nettrain.initializers import he, initialize
 from nettrain.models import mlp
 from nettrain.regularization import Dropout
@@ -243,14 +242,6 @@ def test_the_defaults_are_alexnets():
 # ------------------------------------------------------------------------ in a sweep
 
 
-def random_data(*shape):
-    splits = (
-        Split(torch.randn(n, *shape, generator=g).double(), torch.randint(3, (n,), generator=g))
-        for n in (22, 9, 5)
-    )
-    return Data("random", *splits)
-
-
 class Reader(nn.Module):
     def __init__(self):
         super().__init__()
@@ -289,16 +280,7 @@ NETS = {
 def test_a_row_of_a_sweep_is_that_run_alone(name):
     model, data = NETS[name]
     work = Sweep(model, o.momentum, data, batch=4, dtype=torch.float64)
-    runs, losses = work.advance(work.start(seeds=[0, 5, 0], lr=[0.05, 0.1, 0.01]), 12)
-    valid, _ = work.evaluate(runs, data.valid)
-    for r in range(len(runs)):
-        net = training.build(model, int(runs.seed[r])).double()
-        opt = Optimizer(net.parameters(), o.momentum, lr=runs.hyper["lr"][r].item())
-        how = {"steps": 12, "every": 12, "batch": 4, "seed": int(runs.seed[r]), "show": False}
-        row = training.fit(net, data, opt, **how).iloc[0]
-        exact(dict(work.network(runs, r).state_dict()), dict(net.state_dict()))
-        exact(losses[r].item(), row["train_loss"])
-        exact(valid[r].item(), row["valid_loss"])
+    assert_law(work, *work.advance(work.start(seeds=[0, 5, 0], lr=[0.05, 0.1, 0.01]), 12))
 
 
 # ------------------------------------------------------------------------ refusals

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import ElasticNet, Lasso, Ridge
+from sweep_law import assert_law
 from torch.testing import assert_close
 
-from nettrain import data, training
+from nettrain import data
 from nettrain import regularization as r
 from nettrain.adapter import Optimizer
 from nettrain.models import mlp
@@ -206,15 +207,9 @@ small = data.mnist(side=7)
 )
 def test_a_strength_is_a_row_of_a_sweep_and_the_row_is_the_run_alone(rule, lam):
     work = Sweep(lambda: mlp([49, 8, 10]), rule, small, dtype=torch.float64)
-    both, _ = work.advance(work.start([3, 3], lr=0.02, **lam), 12)
+    both, losses = work.advance(work.start([3, 3], lr=0.02, **lam), 12)
     assert not torch.equal(both.theta[0], both.theta[1])
-    for row in range(2):
-        net = training.build(lambda: mlp([49, 8, 10]), 3).double()
-        alone = {name: values[row] for name, values in lam.items()}
-        opt = Optimizer(net.parameters(), rule, lr=0.02, **alone)
-        training.fit(net, small.to(torch.float64), opt, steps=12, seed=3)
-        mine = torch.nn.utils.parameters_to_vector(net.parameters())
-        assert_close(mine.detach(), both.theta[row], rtol=0, atol=1e-10)
+    assert_law(work, both, losses)
     if rule is r.ista:
         assert (both.theta[0] == 0).sum() == 0 < (both.theta[1] == 0).sum()
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import stats
+from sweep_law import assert_law, random_data
 from torch import nn
 
 from nettrain import draws, training
 from nettrain import regularization as reg
-from nettrain.adapter import Optimizer
 from nettrain.data import Data, Split
 from nettrain.models import RNN, DropoutRNN, mlp
 from nettrain.optimizers import momentum
@@ -176,15 +176,6 @@ def test_a_recurrent_network_with_masks_is_that_recursion(kind):
 # ----------------------------------------------------------------- in a sweep
 
 
-def random_data(*shape):
-    g = torch.Generator().manual_seed(0)
-    splits = (
-        Split(torch.randn(n, *shape, generator=g).double(), torch.randint(3, (n,), generator=g))
-        for n in (22, 9, 5)
-    )
-    return Data("random", *splits)
-
-
 RANDOM = {
     "connections": (
         lambda: nn.Sequential(DropConnect(6, 5, 0.6), nn.ReLU(), nn.Linear(5, 3)),
@@ -200,12 +191,7 @@ def test_a_run_is_the_same_alone_and_in_a_sweep(name):
     model, shape = RANDOM[name]
     own = random_data(*shape)
     work = Sweep(model, momentum, own, batch=4, dtype=torch.float64)
-    runs, _ = work.advance(work.start([5, 0, 5], lr=[0.1, 0.1, 0.01]), 7)
-    for r in range(3):
-        net = training.build(model, int(runs.seed[r])).double()
-        rule = Optimizer(net.parameters(), momentum, lr=runs.hyper["lr"][r].item())
-        training.fit(net, own, rule, steps=7, batch=4, seed=int(runs.seed[r]), show=False)
-        exact(dict(work.network(runs, r).state_dict()), dict(net.state_dict()), rtol=0, atol=1e-10)
+    assert_law(work, *work.advance(work.start([5, 0, 5], lr=[0.1, 0.1, 0.01]), 7))
 
 
 # ----------------------------------------------------------------- averages over subnetworks

@@ -1,7 +1,4 @@
-"""The law of sweeps: a row is that run alone, whatever stands beside it.
-
-The run alone is `training.fit` with `adapter.Optimizer`: autograd, in-place updates, one network.
-"""
+"""The law of sweeps: a row is that run alone, whatever stands beside it."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -12,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from sweep_law import assert_law, random_data
 from torch import nn
 
-from nettrain import clipping, schedules, training
+from nettrain import clipping, schedules
 from nettrain import optimizers as o
 from nettrain import sweep as module
-from nettrain.adapter import Optimizer
 from nettrain.data import Data, Split
 from nettrain.models import RNN, cnn, mlp
 from nettrain.sweep import Sweep
@@ -26,41 +23,9 @@ g = torch.Generator().manual_seed(0)
 exact = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
 
 
-def random_data(*shape):
-    """22 / 9 / 5 examples of three classes: an epoch is 5 batches of 4, and two are left over."""
-    splits = (
-        Split(torch.randn(n, *shape, generator=g).double(), torch.randint(3, (n,), generator=g))
-        for n in (22, 9, 5)
-    )
-    return Data("random", *splits)
-
-
 data = random_data(6)
 net = partial(mlp, [6, 5, 3], activation=nn.Tanh)
 double = partial(Sweep, data=data, batch=4, dtype=torch.float64)
-
-
-def alone(work, seed, steps, hyper):
-    """One row by the other path: the network and its losses."""
-    model = training.build(work.model, seed).double()
-    how = {"schedule": work.schedule, "clip": work.clip, "loss": work.loss, "batch": work.batch}
-    opt = Optimizer(model.parameters(), work.rule, **hyper)
-    table = training.fit(
-        model, work.data, opt, steps=steps, every=steps, seed=seed, show=False, **how
-    )
-    return model, table.iloc[0]
-
-
-def assert_law(work, runs, losses):
-    """Every row has the parameters, buffers and losses of its run alone."""
-    valid, right = work.evaluate(runs, work.data.valid)
-    for r in range(len(runs)):
-        hyper = {name: column[r].item() for name, column in runs.hyper.items()}
-        model, row = alone(work, int(runs.seed[r]), runs.t, hyper)
-        exact(dict(work.network(runs, r).state_dict()), dict(model.state_dict()))
-        exact(losses[r].item(), row["train_loss"])
-        exact(valid[r].item(), row["valid_loss"])
-        assert right[r] == pytest.approx(row["valid_accuracy"], nan_ok=True)
 
 
 # ------------------------------------------------------------------------ the law
