@@ -481,15 +481,16 @@ def starter(objective: Callable, space: dict, *, seed: int = 0) -> Callable:
 def halving(n: int, budget: int) -> list[tuple[int, int]]:
     """The rounds (n_k, r_k) of Algorithm 1.2: n_k runs get r_k more each, ⌈log₂ n⌉ rounds.
 
-        r_k = ⌊B / (n_k ⌈log₂ n⌉)⌋      n_{k+1} = ⌊n_k / 2⌋, at least 1
+        r_k = ⌊B / (n_k ⌈log₂ n⌉)⌋      n_k = ⌊n / 2ᵏ⌋
 
-    Jamieson & Talwalkar 2016, who leave out "at least 1": for n = 3 their last round is empty.
+    Jamieson & Talwalkar 2016; what they return is the half of the last round, which is empty
+    where n is no power of two (3 → 1 → 0): the best of the last round is meant.
     Raises ValueError for n < 2 and for a budget that leaves some run nothing.
     """
     rounds = (n - 1).bit_length()  # integers only: ⌈log₂ n⌉
     if n < 2 or budget < n * rounds:
         raise ValueError(f"n={n}, budget={budget}: needs n >= 2 and budget >= n ⌈log₂ n⌉")
-    sizes = [max(1, n >> k) for k in range(rounds)]
+    sizes = [n >> k for k in range(rounds)]
     return [(size, budget // (size * rounds)) for size in sizes]
 
 

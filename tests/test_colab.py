@@ -55,6 +55,7 @@ def session(tmp_path, monkeypatch):
     return tmp_path, site, base
 
 
+@pytest.mark.filterwarnings("default")  # an error in nbclient's event loop is a hang
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_notebook_runs_as_on_colab(page, session):
@@ -65,6 +66,7 @@ def test_notebook_runs_as_on_colab(page, session):
         notebook,
         km=AsyncKernelManager(kernel_name="colab", kernel_spec_manager=specs),
         resources={"metadata": {"path": str(folder / "content")}},
+        allow_error_names=["LawsFail"] if page.stem == "exercise" else [],  # it is still blank
         timeout=1000,
         record_timing=True,
     )
