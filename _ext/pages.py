@@ -22,10 +22,11 @@ from docutils.nodes import make_id
 from jupyter_cache import get_cache
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from _ext import build
+from _ext import build, tested
 from benchmarks.goals import GOALS
 
 PLACE = re.compile(r"<!-- data: (\w+) -->")
+ROWS = re.compile(r"<!-- rows: (.+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:-[ES](\d\d))?\b")
 LISTING = re.compile(r"literalinclude} \.\./nettrain/(\w+)\.py((?:\n:.*)*)")
 HAN = r"\u4e00-\u9fff"
@@ -37,6 +38,7 @@ class Section:
     """A heading of a chapter, with what stands below it up to the next heading."""
 
     page: str
+    lecture: str  # the page's own title
     title: str
     anchor: str
     text: str = ""
@@ -86,16 +88,30 @@ def sections() -> list[Section]:
                     title = head[1].strip()
                     anchor = make_id(re.sub(r"\{\w+\}`([^`]*)`", r"\1", plain(title)))
                     anchor = anchor if anchor not in used else f"{anchor}-{len(used)}"
+                    lecture = found[-1].lecture if used else title
                     used.add(anchor)
-                    found.append(Section(page, title, anchor))
+                    found.append(Section(page, lecture, title, anchor))
+                elif rows := ROWS.match(line):
+                    found[-1].rows |= set(rows[1].split())
                 found[-1].text += line + "\n"
             found[-1].rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
-            for rows in re.findall(r"<!-- rows: (.+) -->", cell.source):
-                found[-1].rows |= set(rows.split())
             for module, options in LISTING.findall(cell.source):
                 names = re.findall(r":pyobject: (\S+)", options)
                 found[-1].code += [(module, name) for name in names]
     return found
+
+
+def places(some: list[Section]) -> str:
+    """Links to sections, behind the names of their lectures."""
+    by_lecture = defaultdict(list)
+    for section in some:
+        by_lecture[section.lecture].append(section)
+    return "; ".join(
+        ", ".join(s.link for s in here)
+        if here[0].title == lecture
+        else f"{plain(lecture)}: {', '.join(s.link for s in here)}"
+        for lecture, here in by_lecture.items()
+    )
 
 
 def errata_in(text: str) -> list[str]:
@@ -130,8 +146,7 @@ def errata() -> str:
         rows = []
         for name, e in data("errata").items():
             if name.startswith(letter):
-                where = ", ".join(s.link for s in shown[name])
-                where = where or ("to come" if e["code"] else "nothing to compute")
+                where = places(shown[name]) or "nothing to compute"
                 rows.append([f"**{name}**", e["place"], e["says"], e["right"], where])
         head = ["Name", "Where", "Printed", "Right", "Shown in"]
         parts += [f"## {title}", wide(table(head, rows))]
@@ -151,14 +166,20 @@ def concordance() -> str:
             here = [s for s in everything if name in s.rows]
             code = list(dict.fromkeys(c for s in here for c in s.code))
             claims = [f"{i} ({v['verdict']})" for i, v in verdicts.items() if i[:3] == name]
-            tests = sorted({f"test_{module}" for module, _ in code})
             shown = ", ".join(f"`{module}.{obj}`" for module, obj in code)
-            shown += f" (tests: {', '.join(f'`{test}`' for test in tests)})" if tests else ""
-            where = ", ".join(s.link for s in here) or "to come"
-            rows.append([f"**{name}**", about, where, shown, ", ".join(claims)])
-        head = ["Part", "About", "Section", "Code", "Verdicts"]
+            rows.append([f"**{name}**", about, places(here), shown, tests(code), ", ".join(claims)])
+        head = ["Part", "About", "Sections", "Code", "Tests", "Verdicts"]
         parts += [f"## {title}", wide(table(head, rows))]
     return "\n\n".join(parts)
+
+
+def tests(code: list[tuple[str, str]]) -> str:
+    """The files that test this code, each with the number of its tests that use it."""
+    found = defaultdict(set)
+    for module, name in code:
+        file = tested.chief(module, name)
+        found[file] |= tested.tests(module, name)[file]
+    return ", ".join(f"`{file}` ({len(some)})" for file, some in found.items())
 
 
 def terms() -> dict[str, tuple[str, Section]]:

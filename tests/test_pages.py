@@ -7,7 +7,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
 
-from _ext import build, pages
+from _ext import build, pages, tested
 
 HTML = build.BUILD / "html"
 
@@ -40,6 +40,68 @@ def test_every_part_of_the_sources_has_its_section(sections):
     treated = set().union(*(s.rows for s in sections))
     assert treated <= pages.data("rows").keys()
     assert [row for row in pages.data("rows") if row not in treated] == []
+
+
+def test_rows_named_in_a_text_belong_to_the_section_that_names_them(sections):
+    assert [s.title for s in sections if "A64" in s.rows] == ["Exercises"]
+
+
+# ------------------------------------------------------------------------ tests in the concordance
+
+MODULE = {"rule.py": "def rule(): ...\ndef inner(): ...\ndef outer(): inner()\ndef lost(): ...\n"}
+DIRECT = "from nettrain import rule as r\ndef test_a(): r.rule()\ndef test_b(): 1\n"
+BY_TABLE = "from nettrain.rule import outer, rule\nTABLE = [rule]\ndef test_c(): TABLE; outer()\n"
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A package of one module, with two files of tests."""
+    files = {f"nettrain/{name}": text for name, text in MODULE.items()}
+    files |= {"tests/test_direct.py": DIRECT, "tests/test_table.py": BY_TABLE}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    tested.uses.cache_clear()
+    yield
+    tested.uses.cache_clear()
+
+
+def test_a_test_uses_what_it_names_or_what_its_tables_name(small):
+    assert tested.tests("rule", "rule") == {"test_direct": {"test_a"}, "test_table": {"test_c"}}
+
+
+def test_what_no_test_names_is_tested_through_what_is_built_on_it(small):
+    assert tested.tests("rule", "inner") == {"test_table": {"test_c"}}
+    with pytest.raises(ValueError, match="no test uses rule.lost"):
+        tested.tests("rule", "lost")
+
+
+def test_the_chief_file_uses_most_of_the_module(small):
+    assert tested.chief("rule", "rule") == "test_table"  # it also uses outer
+
+
+@pytest.mark.parametrize(
+    "module, name, file",
+    [
+        ("regularization", "l1", "test_penalties"),
+        ("regularization", "Dropout", "test_regularization"),
+        ("models", "tower", "test_blocks"),
+        ("optimizers", "adam", "test_optimizers"),
+        ("spaces", "Real", "test_spaces"),
+        ("architecture", "Controller._walk", "test_architecture"),
+    ],
+)
+def test_a_function_is_tested_where_it_is_tested(module, name, file):
+    assert tested.chief(module, name) == file
+
+
+def test_all_code_of_the_concordance_is_tested(sections):
+    code = {c for s in sections if s.rows for c in s.code}
+    assert code and all(tested.tests(module, name) for module, name in code)
+
+
+# ------------------------------------------------------------------------------------------ terms
 
 
 def test_every_term_that_is_written_otherwise_now_is_used():
