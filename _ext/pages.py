@@ -27,7 +27,7 @@ from benchmarks.goals import GOALS
 
 PLACE = re.compile(r"<!-- data: (\w+) -->")
 ROWS = re.compile(r"<!-- rows: (.+) -->")
-ERRATA = re.compile(r"\b([ES])(\d\d)(?:-[ES](\d\d))?\b")
+ERRATA = re.compile(r"\b([ES])(\d\d)(?:(?:-| to )[ES](\d\d))?\b")
 LISTING = re.compile(r"literalinclude} \.\./nettrain/(\w+)\.py((?:\n:.*)*)")
 HAN = r"\u4e00-\u9fff"
 TERM = re.compile(rf"\*([^*\n]+)\*(?: \(| ?, )([^()\n]*?[{HAN}][^(),\n]*)")
@@ -115,7 +115,7 @@ def places(some: list[Section]) -> str:
 
 
 def errata_in(text: str) -> list[str]:
-    """The errata that a text names; "S03-S05" names three."""
+    """The errata that a text names; "S03-S05" names three, and "S03 to S05" the same."""
     found = []
     for letter, first, last in ERRATA.findall(text):
         found += [f"{letter}{k:02d}" for k in range(int(first), int(last or first) + 1)]

@@ -94,5 +94,5 @@ def breadth(file: str, module: str) -> int:
 
 
 def chief(module: str, name: str) -> str:
-    """The file among those of `tests` that uses the most of the module; others need it in passing."""
+    """The one of these files that uses most of the module; the others need it in passing."""
     return max(tests(module, name), key=lambda file: breadth(file, module))

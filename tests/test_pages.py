@@ -1,13 +1,17 @@
 """The pages that are written from data: complete, and every link leads somewhere."""
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
+import torch
 
 from _ext import build, pages, tested
+from nettrain import misprints, optimizers, schedules
+from nettrain.normalization import LocalResponseNorm
 
 HTML = build.BUILD / "html"
 
@@ -22,6 +26,7 @@ def sections():
     [
         ("erratum E08", ["E08"]),
         ("S03-S05 and E01, E01", ["S03", "S04", "S05", "E01"]),
+        ("S03 to S05, or E02 to the end", ["S03", "S04", "S05", "E02"]),
         ("E123, XE01, NS02x", []),
     ],
 )
@@ -34,6 +39,54 @@ def test_every_erratum_that_code_can_show_is_shown(sections):
     data = pages.data("errata")
     assert named <= data.keys()
     assert [name for name, e in data.items() if e["code"] and name not in named] == []
+
+
+def neighbour(a: float) -> float:
+    """What local response normalization leaves of a 1 beside an activation a."""
+    x = torch.ones(1, 5, 1, 1)
+    x[0, 2] = a
+    return LocalResponseNorm()(x)[0, 1].item()
+
+
+def first_step(rule) -> float:
+    zero, g = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    return -rule(zero, g, zero, zero, t=1, lr=1.0)[0].item()
+
+
+WEIGHTS = torch.nn.Conv2d(64, 64, 3).weight.numel()
+NUMBERS = [  # erratum, number as it is written there, the same computed
+    ("E03", "√3", math.sqrt(12) / 2),  # a radius r has the variance (2r)²/12
+    ("E07", "0.0009", math.exp(-7)),
+    ("E10", "0.66", schedules.exponential(1.0, 0.96)(10)),
+    ("E10", "0.09", schedules.inverse_time(1.0, 0.96)(10)),
+    ("E10", "0.00007", schedules.natural_exponential(1.0, 0.96)(10)),
+    ("E32", "36,864", WEIGHTS),
+    ("E32", "12,544", 64 * 14 * 14),
+    ("E41", "0.59", neighbour(0.0)),
+    ("E41", "0.44", neighbour(100.0)),
+    ("S03", "9 times for β = 0.9,", 0.9 / (1 - 0.9)),
+    ("S03", "999 times", 0.999 / (1 - 0.999)),
+    ("S05", "three", first_step(misprints.adam_uncorrected) / first_step(optimizers.adam)),
+]
+WORDS = {"three": 3.0, "√3": math.sqrt(3)}
+
+
+@pytest.mark.parametrize("name, written, value", NUMBERS)
+def test_a_number_in_an_erratum_is_what_the_code_computes(name, written, value):
+    assert written in pages.data("errata")[name]["right"]
+    digits = written.split()[0].replace(",", "")
+    places = len(digits.lstrip("0.")) if digits not in WORDS else 1
+    number = WORDS[digits] if digits in WORDS else float(digits)
+    assert float(f"{value:.{places}g}") == float(f"{number:.{places}g}")
+
+
+@pytest.mark.parametrize("name", ["errata", "terms", "rows"])
+def test_data_are_complete_and_in_order(name):
+    data = pages.data(name)
+    if name != "terms":
+        assert list(data) == sorted(data)
+    for entry in data.values():
+        assert all(x != "" for x in (entry.values() if isinstance(entry, dict) else [entry]))
 
 
 def test_every_part_of_the_sources_has_its_section(sections):
