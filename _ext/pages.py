@@ -30,7 +30,7 @@ ROWS = re.compile(r"<!-- rows: (.+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:(?:-| to )[ES](\d\d))?\b")
 LISTING = re.compile(r"literalinclude} \.\./nettrain/(\w+)\.py((?:\n:.*)*)")
 HAN = r"\u4e00-\u9fff"
-TERM = re.compile(rf"\*([^*\n]+)\*(?: \(| ?, )([^()\n]*?[{HAN}][^(),\n]*)")
+TERM = re.compile(rf"\*([^*\n]+)\*((?:\s[a-z]+){{0,2}})(?:\s\(|\s?,\s)([^()\n]*?[{HAN}][^(),;\n]*)")
 
 
 @dataclass
@@ -186,19 +186,29 @@ def terms() -> dict[str, tuple[str, Section]]:
     """Chinese terms in parentheses behind emphasized English: {Chinese: (English, first)}."""
     found = {}
     for section in sections():
-        for english, chinese in TERM.findall(section.text):
-            found.setdefault(chinese.strip(), (english, section))
+        for emphasized, more, chinese in TERM.findall(section.text):
+            english = " ".join((emphasized + more).split())
+            found.setdefault(chinese.strip(), (english[0].upper() + english[1:], section))
     return found
 
 
+def alphabetical(english: str) -> str:
+    """What a term is sorted by: its letters; a formula's too, so that ℓ stands with l."""
+    return re.sub(r"[^a-z0-9 ]", "", english.lower().replace("\\ell", "l"))
+
+
 def glossary() -> str:
-    """Each term: English, as the sources write it, as it is written now, first use."""
-    now = data("terms")
-    rows = [
-        [english, chinese, now.get(chinese, ""), section.link]
-        for chinese, (english, section) in sorted(terms().items(), key=lambda t: t[1][0].lower())
-    ]
-    return table(["English", "Sources", "Now also", "First use"], rows)
+    """Each term: English, its Chinese words, the more usual ones, first use of each."""
+    now, by_english = data("terms"), defaultdict(list)
+    for chinese, (english, section) in terms().items():
+        by_english[english].append((chinese, section))
+    rows = []
+    for english in sorted(by_english, key=alphabetical):
+        words = [chinese for chinese, _ in by_english[english]]
+        usual = dict.fromkeys(now[word] for word in words if word in now)
+        where = places(list({s.link: s for _, s in by_english[english]}.values()))
+        rows.append([english, ", ".join(words), ", ".join(usual), where])
+    return table(["English", "Chinese", "Now rather", "First use"], rows)
 
 
 def status() -> str:

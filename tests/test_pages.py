@@ -157,6 +157,29 @@ def test_all_code_of_the_concordance_is_tested(sections):
 # ------------------------------------------------------------------------------------------ terms
 
 
+@pytest.mark.parametrize(
+    "text, english, chinese",
+    [
+        ("*Momentum* (动量法) adds", "Momentum", "动量法"),
+        ("*layer norm* (层归一化; Ba et al. 2016)", "Layer norm", "层归一化"),
+        ("(*semicircle law*, 半圆律, {cite:p}`wigner1958`)", "Semicircle law", "半圆律"),
+        ("a *hard*\ntarget (硬目标)", "Hard target", "硬目标"),
+    ],
+)
+def test_a_term_is_emphasized_with_its_chinese_name_behind_it(monkeypatch, text, english, chinese):
+    section = pages.Section("chapters/a", "A", "A", "a", text=text)
+    monkeypatch.setattr(pages, "sections", lambda: [section])
+    assert pages.terms() == {chinese: (english, section)}
+
+
+def test_the_glossary_has_each_english_term_once_in_alphabetical_order():
+    rows = [row.split(" | ") for row in pages.glossary().split("\n")[2:]]
+    names = [row[0].removeprefix("| ") for row in rows]
+    assert len({name.lower() for name in names}) == len(names) > 100
+    assert names == sorted(names, key=pages.alphabetical)
+    assert pages.alphabetical("$\\ell_2$ regularization") > pages.alphabetical("kernel")
+
+
 def test_every_term_that_is_written_otherwise_now_is_used():
     assert pages.data("terms").keys() - pages.terms().keys() == set()
 
@@ -200,7 +223,7 @@ def test_a_page_shows_all_its_data(name):
     entries = {"errata": pages.data("errata"), "concordance": pages.data("rows")}
     for entry in entries.get(name, pages.terms()):
         words = re.sub(r"\$.*?\$", "", entry).strip()  # a formula is typeset
-        assert re.search(rf"[> ]{re.escape(words)}<", text), entry
+        assert re.search(rf"[> ]{re.escape(words)}[<,]", text), entry
     assert "data: " + name not in text
 
 
