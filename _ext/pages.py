@@ -23,6 +23,7 @@ from jupyter_cache import get_cache
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from _ext import build, tested
+from _ext.notation import used
 from benchmarks.goals import GOALS
 
 PLACE = re.compile(r"<!-- data: (\w+) -->")
@@ -42,8 +43,14 @@ class Section:
     title: str
     anchor: str
     text: str = ""
+    prose: str = ""  # the text without code cells
     rows: set[str] = field(default_factory=set)
     code: list[tuple[str, str]] = field(default_factory=list)  # (module, name)
+
+    @property
+    def name(self) -> str:
+        """What the data call the page: dropout, ex1_1."""
+        return self.page.removesuffix("/solution").split("/")[-1]
 
     @property
     def link(self) -> str:
@@ -94,6 +101,7 @@ def sections() -> list[Section]:
                 elif rows := ROWS.match(line):
                     found[-1].rows |= set(rows[1].split())
                 found[-1].text += line + "\n"
+                found[-1].prose += line + "\n"
             found[-1].rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
             for module, options in LISTING.findall(cell.source):
                 names = re.findall(r":pyobject: (\S+)", options)
@@ -211,6 +219,48 @@ def glossary() -> str:
     return table(["English", "Chinese", "Now rather", "First use"], rows)
 
 
+def notation() -> str:
+    """Each symbol with its meaning and first use; then, lecture by lecture, other meanings."""
+    everything = [(section, used(section.prose)) for section in sections()]
+    rows, other = [], []
+    for entry in data("notation"):
+        symbol = f"${entry['symbol']}$"
+        meant, elsewhere = first_uses(entry, everything)
+        other += [(section, symbol, entry["elsewhere"][section.name]) for section in elsewhere]
+        if meant:
+            code = f"`{entry['code']}`" if "code" in entry else ""
+            told = [entry.get(key, "") for key in ("means", "shape")]
+            many = f"{len(elsewhere)} lecture{'s'[: len(elsewhere) > 1]}" if elsewhere else ""
+            rows.append([symbol, *told, code, entry.get("sources", ""), places([meant]), many])
+    head = ["Symbol", "Meaning", "Shape or unit", "In the code", "Sources", "First use"]
+    parts = [wide(table([*head, "Otherwise in"], rows)), "## Other meanings"]
+    pages = [section.page for section, _ in everything]
+    other.sort(key=lambda row: pages.index(row[0].page))
+    lectures = [row[0].lecture for row in other]
+    named = [name if name not in lectures[:i] else "" for i, name in enumerate(lectures)]
+    rows = [[plain(name), row[1], row[2], row[0].link] for name, row in zip(named, other)]
+    parts.append(wide(table(["Lecture", "Symbol", "Meaning there", "First use there"], rows)))
+    return "\n\n".join(parts)
+
+
+def first_uses(entry: dict, everything: list) -> tuple[Section | None, list[Section]]:
+    """The first section that uses a symbol as it is meant; those that use it otherwise."""
+    symbols, elsewhere = set(entry.get("find", entry["symbol"]).split(", ")), {}
+    here = [(section, found & symbols) for section, found in everything if found & symbols]
+    if unused := symbols.difference(*(found for _, found in here)):
+        raise ValueError(f"notation: no lecture uses {', '.join(sorted(unused))}")
+    for section, _ in here:
+        if section.name in entry.get("elsewhere", {}):
+            elsewhere.setdefault(section.name, section)
+    if lost := entry.get("elsewhere", {}).keys() - elsewhere.keys():
+        raise ValueError(f"notation: no {entry['symbol']} in {', '.join(sorted(lost))}")
+    as_meant = [section for section, _ in here if section.name not in elsewhere]
+    if ("means" in entry) != bool(as_meant):
+        where = as_meant[0].name if as_meant else "no other lecture"
+        raise ValueError(f"notation: {entry['symbol']} has no meaning for {where}")
+    return (as_meant[0] if as_meant else None), list(elsewhere.values())
+
+
 def status() -> str:
     """Seconds per chapter in the last build, verdicts, versions, machine."""
     done = get_cache(build.BUILD / "jupyter-cache")
@@ -297,7 +347,8 @@ def pdf() -> str:
 
 
 PAGES = {
-    f.__name__: f for f in (errata, concordance, glossary, status, performance, surprises, pdf)
+    f.__name__: f
+    for f in (errata, concordance, glossary, notation, status, performance, surprises, pdf)
 }
 
 

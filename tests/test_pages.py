@@ -1,7 +1,10 @@
 """The pages that are written from data: complete, and every link leads somewhere."""
 
+import ast
 import math
 import re
+import string
+from collections import defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 from _ext import build, pages, tested
+from _ext.notation import used
 from nettrain import misprints, optimizers, schedules
 from nettrain.normalization import LocalResponseNorm
 
@@ -182,6 +186,97 @@ def test_the_glossary_has_each_english_term_once_in_alphabetical_order():
 
 def test_every_term_that_is_written_otherwise_now_is_used():
     assert pages.data("terms").keys() - pages.terms().keys() == set()
+
+
+# --------------------------------------------------------------------------------------- notation
+
+
+@pytest.mark.parametrize(
+    "markdown, found",
+    [
+        (r"$\hat{m}_{t} = m_t$", {r"\hat m", r"\hat m_t", "m", "m_t", "t"}),
+        (r"$$\begin{gathered} \mathbf{x}^\top \\[6pt] \end{gathered}$$", None),
+        (r"$n_{\text{in}}$ and `$a$` and \$5 or 6$", {"n", "n_"}),
+        ("```python\nprint('$b$')\n```\n$\\|c\\|$", {r"\|", "c"}),
+    ],
+)
+def test_symbols_are_read_from_formulas(markdown, found):
+    found = found or {r"\mathbf x", r"\mathbf x^\top", r"\top"}
+    assert used(markdown) == found
+
+
+@pytest.fixture
+def lectures():
+    texts = {"one": "$a$ and $b$", "two": "$a_1$", "three": "$b$"}
+    return [(pages.Section(f"chapters/{k}", k, k, k), used(t)) for k, t in texts.items()]
+
+
+def test_first_use_is_the_first_in_the_meaning_of_the_table(lectures):
+    entry = {"symbol": "a", "means": "x", "elsewhere": {"one": "y"}}
+    meant, others = pages.first_uses(entry, lectures)
+    assert meant.name == "two" and [s.name for s in others] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"symbol": "a, c", "means": "x"}, "no lecture uses c"),
+        ({"symbol": "b", "means": "x", "elsewhere": {"two": "y"}}, "no b in two"),
+        ({"symbol": "a", "elsewhere": {"one": "y"}}, "a has no meaning for two"),
+        ({"symbol": "a", "means": "x", "elsewhere": {"one": "y", "two": "z"}}, "no other lecture"),
+    ],
+)
+def test_a_symbol_that_the_lectures_do_not_use_so_is_an_error(lectures, entry, message):
+    with pytest.raises(ValueError, match=message):
+        pages.first_uses(entry, lectures)
+
+
+ORDINARY = {"e", "i", "j"}  # Euler's number and indices
+LETTERS = set(string.ascii_letters) | {
+    f"\\{greek}"
+    for greek in "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma "
+    "tau varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split()
+}
+
+
+def test_the_table_has_every_letter_that_three_lectures_use(sections):
+    lectures = defaultdict(set)
+    for section in sections:
+        if section.page.startswith("chapters/"):
+            for symbol in used(section.prose):
+                lectures[symbol].add(section.page)
+    common = {symbol for symbol, pages_ in lectures.items() if len(pages_) >= 3}
+    here = {s for e in pages.data("notation") for s in e.get("find", e["symbol"]).split(", ")}
+    bases = {re.split("[_^]", symbol)[0] for symbol in here}
+    assert {s for s in common if s in LETTERS} - bases - ORDINARY == set()
+
+
+def test_a_name_that_the_notation_says_is_in_the_code():
+    words = set()
+    for path in (build.ROOT / "nettrain").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            words |= {getattr(node, key, None) for key in ("id", "arg", "attr", "name")}
+    for entry in pages.data("notation"):
+        told = set(re.findall(r"\w+", entry.get("code", "")))
+        told |= set(re.findall(r"`(\w+)`", " ".join(entry.get("elsewhere", {}).values())))
+        assert told <= words, (entry["symbol"], told - words)
+
+
+def test_notation_shows_every_meaning():
+    text = pages.notation()
+    for entry in pages.data("notation"):
+        for meaning in [entry.get("means", ""), *entry.get("elsewhere", {}).values()]:
+            assert f"| {meaning} |" in text or not meaning
+
+
+def test_notation_has_no_unknown_keys():
+    known = {"symbol", "find", "means", "shape", "code", "sources", "elsewhere"}
+    for entry in pages.data("notation"):
+        assert entry.keys() <= known and all(entry.values()), entry
+        assert all(entry.get("elsewhere", {"": "x"}).values()), entry
+
+
+# ------------------------------------------------------------------------------------- in the book
 
 
 class Links(HTMLParser):
