@@ -234,8 +234,8 @@ def notation() -> str:
             rows.append([symbol, *told, code, entry.get("sources", ""), places([meant]), many])
     head = ["Symbol", "Meaning", "Shape or unit", "In the code", "Sources", "First use"]
     parts = [wide(table([*head, "Otherwise in"], rows)), "## Other meanings"]
-    pages = [section.page for section, _ in everything]
-    other.sort(key=lambda row: pages.index(row[0].page))
+    order = [section.page for section, _ in everything]
+    other.sort(key=lambda row: order.index(row[0].page))
     lectures = [row[0].lecture for row in other]
     named = [name if name not in lectures[:i] else "" for i, name in enumerate(lectures)]
     rows = [[plain(name), row[1], row[2], row[0].link] for name, row in zip(named, other)]
@@ -286,7 +286,7 @@ def versions() -> str:
     rows = [[name, version(name)] for name in names]
     rows = [["Python", platform.python_version()], *rows]
     devices = {v["device"] for v in build.read_json(build.VERDICTS).values()}
-    return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["", "Version"], rows)
+    return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["Package", "Version"], rows)
 
 
 def performance() -> str:
@@ -304,7 +304,7 @@ def performance() -> str:
             bound = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g}"
             met = "met" if goal.met(rows) else "**missed**"
             goals.append([goal.says, bound, f"{goal.value(rows):.3g}", met])
-        parts.append(table(["Ratio", "Goal", "Measured", ""], goals))
+        parts.append(table(["Ratio", "Goal", "Measured", "Outcome"], goals))
         for benchmark, result in results.items():
             on = result["machine"]
             parts.append(f"### {benchmark.replace('_', ' ').capitalize()} ({name})")
@@ -312,10 +312,29 @@ def performance() -> str:
                 f"{result['date']}, {on['gpu'] or on['cpu']}, {on['threads']} thread, "
                 f"Python {on['python']}, torch {on['torch']}."
             )
-            columns = list(result["rows"][0])
-            rows = [[written(r.get(c, "")) for c in columns] for r in result["rows"]]
-            parts.append(wide(table(columns, rows)))
+            found = [r | at_peak(r) for r in result["rows"]]
+            rows = [[written(r.get(c, "")) for c in found[0]] for r in found]
+            parts.append(wide(table(list(found[0]), rows)))
     return "\n\n".join(parts)
+
+
+def at_peak(row: dict) -> dict[str, float]:
+    """How many times as fast as the plain loop a sweep would be if it did nothing but multiply."""
+    return {"ratio at peak": row["ratio"] / row["share of peak"]} if "share of peak" in row else {}
+
+
+def beyond_peak() -> str:
+    """The goals for sweeps on a CPU that no code for these products could reach."""
+    results = build.read_json(build.ROOT / "benchmarks" / "results" / "cpu.json")
+    rows = results.get("sweep_throughput", {"rows": []})["rows"]
+    limits = {row["model"]: at_peak(row)["ratio at peak"] for row in rows}  # one for each model
+    goals = {g.says.split(", ")[-1]: g for g in GOALS["cpu"] if g.benchmark == "sweep_throughput"}
+    beyond = [
+        f"{model} (goal {goals[model].bound:g}, at peak {limit:.3g})"
+        for model, limit in limits.items()
+        if model in goals and goals[model].bound > limit
+    ]
+    return f"Beyond the peak of this thread lie the goals for {'; '.join(beyond) or 'no model'}."
 
 
 def written(value) -> str:
@@ -348,7 +367,17 @@ def pdf() -> str:
 
 PAGES = {
     f.__name__: f
-    for f in (errata, concordance, glossary, notation, status, performance, surprises, pdf)
+    for f in (
+        errata,
+        concordance,
+        glossary,
+        notation,
+        status,
+        performance,
+        beyond_peak,
+        surprises,
+        pdf,
+    )
 }
 
 

@@ -276,6 +276,32 @@ def test_notation_has_no_unknown_keys():
         assert all(entry.get("elsewhere", {"": "x"}).values()), entry
 
 
+# ------------------------------------------------------------------------------------ performance
+
+
+def test_the_ratio_at_peak_is_one_for_each_model():
+    assert pages.at_peak({"ratio": 4.0, "share of peak": 0.25}) == {"ratio at peak": 16.0}
+    assert pages.at_peak({"ratio": 4.0}) == {}
+    rows = build.read_json(build.ROOT / "benchmarks/results/cpu.json")["sweep_throughput"]["rows"]
+    for row in rows:  # both parts grow with the steps a second, so that the quotient does not
+        first = next(r for r in rows if r["model"] == row["model"])
+        assert math.isclose(*pages.at_peak(row).values(), *pages.at_peak(first).values())
+
+
+@pytest.mark.parametrize("ratio, told", [(10.0, "goal 40, at peak 20"), (30.0, "no model")])
+def test_goals_beyond_the_peak_are_found(monkeypatch, ratio, told):
+    row = {"model": "MLP 64-64-64-10", "ratio": ratio, "share of peak": 0.5}
+    results = {"sweep_throughput": {"rows": [row]}}
+    monkeypatch.setattr(build, "read_json", lambda path: results)
+    assert told in pages.beyond_peak()
+
+
+def test_the_text_on_performance_has_no_number_by_hand():
+    text = (build.ROOT / "chapters/performance.md").read_text()
+    words = "two three four five six seven eight nine ten twelve twenty third fifth half quarter"
+    assert re.findall(rf"\d|\b(?:{words.replace(' ', '|')}|\w+ty)\b", text.replace("C++", "")) == []
+
+
 # ------------------------------------------------------------------------------------- in the book
 
 
