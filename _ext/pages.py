@@ -42,6 +42,7 @@ class Section:
     lecture: str  # the page's own title
     title: str
     anchor: str
+    level: int = 1
     text: str = ""
     prose: str = ""  # the text without code cells
     rows: set[str] = field(default_factory=set)
@@ -56,11 +57,16 @@ class Section:
     def link(self) -> str:
         """As seen from a page in chapters/."""
         where = os.path.relpath(f"{self.page}.html", "chapters")
-        return f'<a href="{where}#{self.anchor}">{plain(self.title)}</a>'
+        return f'<a href="{where}#{self.anchor}">{readable(self.title)}</a>'
 
 
 def plain(title: str) -> str:
     return re.sub(r"\$([^$]*)\$", r"\1", title).replace("*", "").replace("`", "")
+
+
+def readable(title: str) -> str:
+    """Without markup, and with the few symbols of headings as characters."""
+    return plain(title).replace("\\ell_1", "ℓ₁").replace("\\ell_2", "ℓ₂")
 
 
 @cache
@@ -88,24 +94,29 @@ def sections() -> list[Section]:
                 found[-1].rows |= rows
                 found[-1].text += cell.source + "\n"
                 continue
-            outside = True  # of a fence
+            outside, before = True, len(found)  # outside of a fence
             for line in cell.source.split("\n"):
                 outside ^= line.startswith(("```", ":::"))
-                if outside and (head := re.match(r"#{1,4} (.+)", line)):
-                    title = head[1].strip()
+                if outside and (head := re.match(r"(#{1,4}) (.+)", line)):
+                    title = head[2].strip()
                     anchor = make_id(re.sub(r"\{\w+\}`([^`]*)`", r"\1", plain(title)))
                     anchor = anchor if anchor not in used else f"{anchor}-{len(used)}"
                     lecture = found[-1].lecture if used else title
                     used.add(anchor)
-                    found.append(Section(page, lecture, title, anchor))
+                    found.append(Section(page, lecture, title, anchor, len(head[1])))
                 elif rows := ROWS.match(line):
                     found[-1].rows |= set(rows[1].split())
                 found[-1].text += line + "\n"
                 found[-1].prose += line + "\n"
-            found[-1].rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
-            for module, options in LISTING.findall(cell.source):
-                names = re.findall(r":pyobject: (\S+)", options)
-                found[-1].code += [(module, name) for name in names]
+            for section in found[before:] or found[-1:]:  # all that the cell begins
+                section.rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
+    above = {}  # level: the last section of that level
+    for section in found:
+        above = {n: s for n, s in above.items() if n < section.level} | {section.level: section}
+        if not section.rows and section.level > 2:  # a part of the section above
+            section.rows = set(above[max(n for n in above if n < section.level)].rows)
+        for module, options in LISTING.findall(section.prose):
+            section.code += [(module, name) for name in re.findall(r":pyobject: (\S+)", options)]
     return found
 
 
@@ -117,7 +128,7 @@ def places(some: list[Section]) -> str:
     return "; ".join(
         ", ".join(s.link for s in here)
         if here[0].title == lecture
-        else f"{plain(lecture)}: {', '.join(s.link for s in here)}"
+        else f"{readable(lecture)}: {', '.join(s.link for s in here)}"
         for lecture, here in by_lecture.items()
     )
 
@@ -238,7 +249,7 @@ def notation() -> str:
     other.sort(key=lambda row: order.index(row[0].page))
     lectures = [row[0].lecture for row in other]
     named = [name if name not in lectures[:i] else "" for i, name in enumerate(lectures)]
-    rows = [[plain(name), row[1], row[2], row[0].link] for name, row in zip(named, other)]
+    rows = [[readable(name), row[1], row[2], row[0].link] for name, row in zip(named, other)]
     parts.append(wide(table(["Lecture", "Symbol", "Meaning there", "First use there"], rows)))
     return "\n\n".join(parts)
 

@@ -103,6 +103,21 @@ def test_rows_named_in_a_text_belong_to_the_section_that_names_them(sections):
     assert [s.title for s in sections if "A64" in s.rows] == ["Exercises"]
 
 
+def test_no_link_shows_tex(sections):
+    assert not [s.link for s in sections if re.search(r"[$\\\\]", s.link)]
+
+
+def test_code_and_rows_belong_to_the_section_in_which_they_stand(sections):
+    code = {(s.lecture, s.title): {name for _, name in s.code} for s in sections}
+    assert code["Search and budgets", "A black box"] == {"Real"}  # before "Grid search", same cell
+    assert code["Search and budgets", "Grid search"] == {"grid"}
+    rows = {(s.lecture, s.title): s.rows for s in sections}
+    assert (
+        "A05" in rows["Gradient descent on mini-batches", "The step"]
+    )  # its cell has two headings
+    assert rows["Normalization", "Test time"] == {"A29"}  # part of "Batch norm"
+
+
 # ------------------------------------------------------------------------ tests in the concordance
 
 MODULE = {"rule.py": "def rule(): ...\ndef inner(): ...\ndef outer(): inner()\ndef lost(): ...\n"}
