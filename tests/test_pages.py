@@ -84,6 +84,12 @@ def test_a_number_in_an_erratum_is_what_the_code_computes(name, written, value):
     assert float(f"{value:.{places}g}") == float(f"{number:.{places}g}")
 
 
+def test_formulas_in_errata_are_formulas():
+    for name, e in pages.data("errata").items():
+        for text in (e["says"], e["right"]):
+            assert not re.search(r"[_^]", re.sub(r"\$[^$]*\$|`[^`]*`", "", text)), name
+
+
 @pytest.mark.parametrize("name", ["errata", "terms", "rows"])
 def test_data_are_complete_and_in_order(name):
     data = pages.data(name)
