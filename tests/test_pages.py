@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
+import nbformat
 import pytest
 import torch
 
@@ -113,15 +114,28 @@ def test_no_link_shows_tex(sections):
     assert not [s.link for s in sections if re.search(r"[$\\\\]", s.link)]
 
 
-def test_code_and_rows_belong_to_the_section_in_which_they_stand(sections):
-    code = {(s.lecture, s.title): {name for _, name in s.code} for s in sections}
-    assert code["Search and budgets", "A black box"] == {"Real"}  # before "Grid search", same cell
-    assert code["Search and budgets", "Grid search"] == {"grid"}
-    rows = {(s.lecture, s.title): s.rows for s in sections}
-    assert (
-        "A05" in rows["Gradient descent on mini-batches", "The step"]
-    )  # its cell has two headings
-    assert rows["Normalization", "Test time"] == {"A29"}  # part of "Batch norm"
+def test_code_and_rows_belong_to_the_section_in_which_they_stand(monkeypatch):
+    listing = "```{{literalinclude}} ../nettrain/rule.py\n:pyobject: {}\n```\n"
+    texts = {
+        "# A\n## B\n" + listing.format("one") + "## C\n": "A01",
+        listing.format("two") + "### D\n" + listing.format("three"): "",
+        listing.format("four") + "## E\n## F\n": "A02",
+    }
+    cells = [
+        nbformat.v4.new_markdown_cell(text, metadata={"nettrain": {"rows": rows.split()}})
+        for text, rows in texts.items()
+    ]
+    monkeypatch.setattr(pages, "cells", lambda page: cells)
+    monkeypatch.setattr(pages, "parse_toc_yaml", lambda path: ["chapters/a"])
+    found = {s.title: (s.rows, [name for _, name in s.code]) for s in pages.sections()}
+    assert found == {
+        "A": ({"A01"}, []),
+        "B": ({"A01"}, ["one"]),
+        "C": ({"A01"}, ["two"]),
+        "D": ({"A01"}, ["three", "four"]),  # a part of C; "four" stands before the heading E
+        "E": ({"A02"}, []),  # a cell's rows belong to all sections that it begins
+        "F": ({"A02"}, []),
+    }
 
 
 # ------------------------------------------------------------------------ tests in the concordance
