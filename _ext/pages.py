@@ -22,14 +22,16 @@ from docutils.nodes import make_id
 from jupyter_cache import get_cache
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from _ext import build
+from _ext import build, tested
+from _ext.notation import used
 from benchmarks.goals import GOALS
 
 PLACE = re.compile(r"<!-- data: (\w+) -->")
-ERRATA = re.compile(r"\b([ES])(\d\d)(?:-[ES](\d\d))?\b")
+ROWS = re.compile(r"<!-- rows: (.+) -->")
+ERRATA = re.compile(r"\b([ES])(\d\d)(?:(?:-| to )[ES](\d\d))?\b")
 LISTING = re.compile(r"literalinclude} \.\./nettrain/(\w+)\.py((?:\n:.*)*)")
 HAN = r"\u4e00-\u9fff"
-TERM = re.compile(rf"\*([^*\n]+)\*(?: \(| ?, )([^()\n]*?[{HAN}][^(),\n]*)")
+TERM = re.compile(rf"\*([^*\n]+)\*((?:\s[a-z]+){{0,2}})(?:\s\(|\s?,\s)([^()\n]*?[{HAN}][^(),;\n]*)")
 
 
 @dataclass
@@ -37,21 +39,34 @@ class Section:
     """A heading of a chapter, with what stands below it up to the next heading."""
 
     page: str
+    lecture: str  # the page's own title
     title: str
     anchor: str
+    level: int = 1
     text: str = ""
+    prose: str = ""  # the text without code cells
     rows: set[str] = field(default_factory=set)
     code: list[tuple[str, str]] = field(default_factory=list)  # (module, name)
+
+    @property
+    def name(self) -> str:
+        """What the data call the page: dropout, ex1_1."""
+        return self.page.removesuffix("/solution").split("/")[-1]
 
     @property
     def link(self) -> str:
         """As seen from a page in chapters/."""
         where = os.path.relpath(f"{self.page}.html", "chapters")
-        return f'<a href="{where}#{self.anchor}">{plain(self.title)}</a>'
+        return f'<a href="{where}#{self.anchor}">{readable(self.title)}</a>'
 
 
 def plain(title: str) -> str:
     return re.sub(r"\$([^$]*)\$", r"\1", title).replace("*", "").replace("`", "")
+
+
+def readable(title: str) -> str:
+    """Without markup, and with the few symbols of headings as characters."""
+    return plain(title).replace("\\ell_1", "ℓ₁").replace("\\ell_2", "ℓ₂")
 
 
 @cache
@@ -79,27 +94,47 @@ def sections() -> list[Section]:
                 found[-1].rows |= rows
                 found[-1].text += cell.source + "\n"
                 continue
-            outside = True  # of a fence
+            outside, before = True, len(found)  # outside of a fence
             for line in cell.source.split("\n"):
                 outside ^= line.startswith(("```", ":::"))
-                if outside and (head := re.match(r"#{1,4} (.+)", line)):
-                    title = head[1].strip()
+                if outside and (head := re.match(r"(#{1,4}) (.+)", line)):
+                    title = head[2].strip()
                     anchor = make_id(re.sub(r"\{\w+\}`([^`]*)`", r"\1", plain(title)))
                     anchor = anchor if anchor not in used else f"{anchor}-{len(used)}"
+                    lecture = found[-1].lecture if used else title
                     used.add(anchor)
-                    found.append(Section(page, title, anchor))
+                    found.append(Section(page, lecture, title, anchor, len(head[1])))
+                elif rows := ROWS.match(line):
+                    found[-1].rows |= set(rows[1].split())
                 found[-1].text += line + "\n"
-            found[-1].rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
-            for rows in re.findall(r"<!-- rows: (.+) -->", cell.source):
-                found[-1].rows |= set(rows.split())
-            for module, options in LISTING.findall(cell.source):
-                names = re.findall(r":pyobject: (\S+)", options)
-                found[-1].code += [(module, name) for name in names]
+                found[-1].prose += line + "\n"
+            for section in found[before:] or found[-1:]:  # all that the cell begins
+                section.rows |= set(cell.metadata.get("nettrain", {}).get("rows", []))
+    above = {}  # level: the last section of that level
+    for section in found:
+        above = {n: s for n, s in above.items() if n < section.level} | {section.level: section}
+        if not section.rows and section.level > 2:  # a part of the section above
+            section.rows = set(above[max(n for n in above if n < section.level)].rows)
+        for module, options in LISTING.findall(section.prose):
+            section.code += [(module, name) for name in re.findall(r":pyobject: (\S+)", options)]
     return found
 
 
+def places(some: list[Section]) -> str:
+    """Links to sections, behind the names of their lectures."""
+    by_lecture = defaultdict(list)
+    for section in some:
+        by_lecture[section.lecture].append(section)
+    return "; ".join(
+        ", ".join(s.link for s in here)
+        if here[0].title == lecture
+        else f"{readable(lecture)}: {', '.join(s.link for s in here)}"
+        for lecture, here in by_lecture.items()
+    )
+
+
 def errata_in(text: str) -> list[str]:
-    """The errata that a text names; "S03-S05" names three."""
+    """The errata that a text names; "S03-S05" names three, and "S03 to S05" the same."""
     found = []
     for letter, first, last in ERRATA.findall(text):
         found += [f"{letter}{k:02d}" for k in range(int(first), int(last or first) + 1)]
@@ -130,8 +165,7 @@ def errata() -> str:
         rows = []
         for name, e in data("errata").items():
             if name.startswith(letter):
-                where = ", ".join(s.link for s in shown[name])
-                where = where or ("to come" if e["code"] else "nothing to compute")
+                where = places(shown[name]) or "nothing to compute"
                 rows.append([f"**{name}**", e["place"], e["says"], e["right"], where])
         head = ["Name", "Where", "Printed", "Right", "Shown in"]
         parts += [f"## {title}", wide(table(head, rows))]
@@ -151,33 +185,91 @@ def concordance() -> str:
             here = [s for s in everything if name in s.rows]
             code = list(dict.fromkeys(c for s in here for c in s.code))
             claims = [f"{i} ({v['verdict']})" for i, v in verdicts.items() if i[:3] == name]
-            tests = sorted({f"test_{module}" for module, _ in code})
             shown = ", ".join(f"`{module}.{obj}`" for module, obj in code)
-            shown += f" (tests: {', '.join(f'`{test}`' for test in tests)})" if tests else ""
-            where = ", ".join(s.link for s in here) or "to come"
-            rows.append([f"**{name}**", about, where, shown, ", ".join(claims)])
-        head = ["Part", "About", "Section", "Code", "Verdicts"]
+            rows.append([f"**{name}**", about, places(here), shown, tests(code), ", ".join(claims)])
+        head = ["Part", "About", "Sections", "Code", "Tests", "Verdicts"]
         parts += [f"## {title}", wide(table(head, rows))]
     return "\n\n".join(parts)
+
+
+def tests(code: list[tuple[str, str]]) -> str:
+    """The files that test this code, each with the number of its tests that use it."""
+    found = defaultdict(set)
+    for module, name in code:
+        file = tested.chief(module, name)
+        found[file] |= tested.tests(module, name)[file]
+    return ", ".join(f"`{file}` ({len(some)})" for file, some in found.items())
 
 
 def terms() -> dict[str, tuple[str, Section]]:
     """Chinese terms in parentheses behind emphasized English: {Chinese: (English, first)}."""
     found = {}
     for section in sections():
-        for english, chinese in TERM.findall(section.text):
-            found.setdefault(chinese.strip(), (english, section))
+        for emphasized, more, chinese in TERM.findall(section.text):
+            english = " ".join((emphasized + more).split())
+            found.setdefault(chinese.strip(), (english[0].upper() + english[1:], section))
     return found
 
 
+def alphabetical(english: str) -> str:
+    """What a term is sorted by: its letters; a formula's too, so that ℓ stands with l."""
+    return re.sub(r"[^a-z0-9 ]", "", english.lower().replace("\\ell", "l"))
+
+
 def glossary() -> str:
-    """Each term: English, as the sources write it, as it is written now, first use."""
-    now = data("terms")
-    rows = [
-        [english, chinese, now.get(chinese, ""), section.link]
-        for chinese, (english, section) in sorted(terms().items(), key=lambda t: t[1][0].lower())
-    ]
-    return table(["English", "Sources", "Now also", "First use"], rows)
+    """Each term: English, its Chinese words, the more usual ones, first use of each."""
+    now, by_english = data("terms"), defaultdict(list)
+    for chinese, (english, section) in terms().items():
+        by_english[english].append((chinese, section))
+    rows = []
+    for english in sorted(by_english, key=alphabetical):
+        words = [chinese for chinese, _ in by_english[english]]
+        usual = dict.fromkeys(now[word] for word in words if word in now)
+        where = places(list({s.link: s for _, s in by_english[english]}.values()))
+        rows.append([english, ", ".join(words), ", ".join(usual), where])
+    return table(["English", "Chinese", "Now rather", "First use"], rows)
+
+
+def notation() -> str:
+    """Each symbol with its meaning and first use; then, lecture by lecture, other meanings."""
+    everything = [(section, used(section.prose)) for section in sections()]
+    rows, other = [], []
+    for entry in data("notation"):
+        symbol = f"${entry['symbol']}$"
+        meant, elsewhere = first_uses(entry, everything)
+        other += [(section, symbol, entry["elsewhere"][section.name]) for section in elsewhere]
+        if meant:
+            code = f"`{entry['code']}`" if "code" in entry else ""
+            told = [entry.get(key, "") for key in ("means", "shape")]
+            many = f"{len(elsewhere)} lecture{'s'[: len(elsewhere) > 1]}" if elsewhere else ""
+            rows.append([symbol, *told, code, entry.get("sources", ""), places([meant]), many])
+    head = ["Symbol", "Meaning", "Shape or unit", "In the code", "Sources", "First use"]
+    parts = [wide(table([*head, "Otherwise in"], rows)), "## Other meanings"]
+    order = [section.page for section, _ in everything]
+    other.sort(key=lambda row: order.index(row[0].page))
+    lectures = [row[0].lecture for row in other]
+    named = [name if name not in lectures[:i] else "" for i, name in enumerate(lectures)]
+    rows = [[readable(name), row[1], row[2], row[0].link] for name, row in zip(named, other)]
+    parts.append(wide(table(["Lecture", "Symbol", "Meaning there", "First use there"], rows)))
+    return "\n\n".join(parts)
+
+
+def first_uses(entry: dict, everything: list) -> tuple[Section | None, list[Section]]:
+    """The first section that uses a symbol as it is meant; those that use it otherwise."""
+    symbols, elsewhere = set(entry.get("find", entry["symbol"]).split(", ")), {}
+    here = [(section, found & symbols) for section, found in everything if found & symbols]
+    if unused := symbols.difference(*(found for _, found in here)):
+        raise ValueError(f"notation: no lecture uses {', '.join(sorted(unused))}")
+    for section, _ in here:
+        if section.name in entry.get("elsewhere", {}):
+            elsewhere.setdefault(section.name, section)
+    if lost := entry.get("elsewhere", {}).keys() - elsewhere.keys():
+        raise ValueError(f"notation: no {entry['symbol']} in {', '.join(sorted(lost))}")
+    as_meant = [section for section, _ in here if section.name not in elsewhere]
+    if ("means" in entry) != bool(as_meant):
+        where = as_meant[0].name if as_meant else "no other lecture"
+        raise ValueError(f"notation: {entry['symbol']} has no meaning for {where}")
+    return (as_meant[0] if as_meant else None), list(elsewhere.values())
 
 
 def status() -> str:
@@ -205,7 +297,7 @@ def versions() -> str:
     rows = [[name, version(name)] for name in names]
     rows = [["Python", platform.python_version()], *rows]
     devices = {v["device"] for v in build.read_json(build.VERDICTS).values()}
-    return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["", "Version"], rows)
+    return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["Package", "Version"], rows)
 
 
 def performance() -> str:
@@ -223,7 +315,7 @@ def performance() -> str:
             bound = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g}"
             met = "met" if goal.met(rows) else "**missed**"
             goals.append([goal.says, bound, f"{goal.value(rows):.3g}", met])
-        parts.append(table(["Ratio", "Goal", "Measured", ""], goals))
+        parts.append(table(["Ratio", "Goal", "Measured", "Outcome"], goals))
         for benchmark, result in results.items():
             on = result["machine"]
             parts.append(f"### {benchmark.replace('_', ' ').capitalize()} ({name})")
@@ -231,10 +323,29 @@ def performance() -> str:
                 f"{result['date']}, {on['gpu'] or on['cpu']}, {on['threads']} thread, "
                 f"Python {on['python']}, torch {on['torch']}."
             )
-            columns = list(result["rows"][0])
-            rows = [[written(r.get(c, "")) for c in columns] for r in result["rows"]]
-            parts.append(wide(table(columns, rows)))
+            found = [r | at_peak(r) for r in result["rows"]]
+            rows = [[written(r.get(c, "")) for c in found[0]] for r in found]
+            parts.append(wide(table(list(found[0]), rows)))
     return "\n\n".join(parts)
+
+
+def at_peak(row: dict) -> dict[str, float]:
+    """How many times as fast as the plain loop a sweep would be if it did nothing but multiply."""
+    return {"ratio at peak": row["ratio"] / row["share of peak"]} if "share of peak" in row else {}
+
+
+def beyond_peak() -> str:
+    """The goals for sweeps on a CPU that no code for these products could reach."""
+    results = build.read_json(build.ROOT / "benchmarks" / "results" / "cpu.json")
+    rows = results.get("sweep_throughput", {"rows": []})["rows"]
+    limits = {row["model"]: at_peak(row)["ratio at peak"] for row in rows}  # one for each model
+    goals = {g.says.split(", ")[-1]: g for g in GOALS["cpu"] if g.benchmark == "sweep_throughput"}
+    beyond = [
+        f"{model} (goal {goals[model].bound:g}, at peak {limit:.3g})"
+        for model, limit in limits.items()
+        if model in goals and goals[model].bound > limit
+    ]
+    return f"Beyond the peak of this thread lie the goals for {'; '.join(beyond) or 'no model'}."
 
 
 def written(value) -> str:
@@ -266,7 +377,18 @@ def pdf() -> str:
 
 
 PAGES = {
-    f.__name__: f for f in (errata, concordance, glossary, status, performance, surprises, pdf)
+    f.__name__: f
+    for f in (
+        errata,
+        concordance,
+        glossary,
+        notation,
+        status,
+        performance,
+        beyond_peak,
+        surprises,
+        pdf,
+    )
 }
 
 

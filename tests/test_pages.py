@@ -1,13 +1,22 @@
 """The pages that are written from data: complete, and every link leads somewhere."""
 
+import ast
+import math
 import re
+import string
+from collections import defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
+import nbformat
 import pytest
+import torch
 
-from _ext import build, pages
+from _ext import build, pages, tested
+from _ext.notation import used
+from nettrain import misprints, optimizers, schedules
+from nettrain.normalization import LocalResponseNorm
 
 HTML = build.BUILD / "html"
 
@@ -22,6 +31,7 @@ def sections():
     [
         ("erratum E08", ["E08"]),
         ("S03-S05 and E01, E01", ["S03", "S04", "S05", "E01"]),
+        ("S03 to S05, or E02 to the end", ["S03", "S04", "S05", "E02"]),
         ("E123, XE01, NS02x", []),
     ],
 )
@@ -36,14 +46,298 @@ def test_every_erratum_that_code_can_show_is_shown(sections):
     assert [name for name, e in data.items() if e["code"] and name not in named] == []
 
 
+def neighbour(a: float) -> float:
+    """What local response normalization leaves of a 1 beside an activation a."""
+    x = torch.ones(1, 5, 1, 1)
+    x[0, 2] = a
+    return LocalResponseNorm()(x)[0, 1].item()
+
+
+def first_step(rule) -> float:
+    zero, g = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    return -rule(zero, g, zero, zero, t=1, lr=1.0)[0].item()
+
+
+WEIGHTS = torch.nn.Conv2d(64, 64, 3).weight.numel()
+NUMBERS = [  # erratum, number as it is written there, the same computed
+    ("E03", "√3", math.sqrt(12) / 2),  # a radius r has the variance (2r)²/12
+    ("E07", "0.0009", math.exp(-7)),
+    ("E10", "0.66", schedules.exponential(1.0, 0.96)(10)),
+    ("E10", "0.09", schedules.inverse_time(1.0, 0.96)(10)),
+    ("E10", "0.00007", schedules.natural_exponential(1.0, 0.96)(10)),
+    ("E32", "36,864", WEIGHTS),
+    ("E32", "12,544", 64 * 14 * 14),
+    ("E41", "0.59", neighbour(0.0)),
+    ("E41", "0.44", neighbour(100.0)),
+    ("S03", "9 times for β = 0.9,", 0.9 / (1 - 0.9)),
+    ("S03", "999 times", 0.999 / (1 - 0.999)),
+    ("S05", "three", first_step(misprints.adam_uncorrected) / first_step(optimizers.adam)),
+]
+WORDS = {"three": 3.0, "√3": math.sqrt(3)}
+
+
+@pytest.mark.parametrize("name, written, value", NUMBERS)
+def test_a_number_in_an_erratum_is_what_the_code_computes(name, written, value):
+    assert written in pages.data("errata")[name]["right"]
+    digits = written.split()[0].replace(",", "")
+    places = len(digits.lstrip("0.")) if digits not in WORDS else 1
+    number = WORDS[digits] if digits in WORDS else float(digits)
+    assert float(f"{value:.{places}g}") == float(f"{number:.{places}g}")
+
+
+def test_formulas_in_errata_are_formulas():
+    for name, e in pages.data("errata").items():
+        for text in (e["says"], e["right"]):
+            assert not re.search(r"[_^]", re.sub(r"\$[^$]*\$|`[^`]*`", "", text)), name
+
+
+@pytest.mark.parametrize("name", ["errata", "terms", "rows"])
+def test_data_are_complete_and_in_order(name):
+    data = pages.data(name)
+    if name != "terms":
+        assert list(data) == sorted(data)
+    for entry in data.values():
+        assert all(x != "" for x in (entry.values() if isinstance(entry, dict) else [entry]))
+
+
 def test_every_part_of_the_sources_has_its_section(sections):
     treated = set().union(*(s.rows for s in sections))
     assert treated <= pages.data("rows").keys()
     assert [row for row in pages.data("rows") if row not in treated] == []
 
 
+def test_rows_named_in_a_text_belong_to_the_section_that_names_them(sections):
+    assert [s.title for s in sections if "A64" in s.rows] == ["Exercises"]
+
+
+def test_no_link_shows_tex(sections):
+    assert not [s.link for s in sections if re.search(r"[$\\\\]", s.link)]
+
+
+def test_code_and_rows_belong_to_the_section_in_which_they_stand(monkeypatch):
+    listing = "```{{literalinclude}} ../nettrain/rule.py\n:pyobject: {}\n```\n"
+    texts = {
+        "# A\n## B\n" + listing.format("one") + "## C\n": "A01",
+        listing.format("two") + "### D\n" + listing.format("three"): "",
+        listing.format("four") + "## E\n## F\n": "A02",
+    }
+    cells = [
+        nbformat.v4.new_markdown_cell(text, metadata={"nettrain": {"rows": rows.split()}})
+        for text, rows in texts.items()
+    ]
+    monkeypatch.setattr(pages, "cells", lambda page: cells)
+    monkeypatch.setattr(pages, "parse_toc_yaml", lambda path: ["chapters/a"])
+    found = {s.title: (s.rows, [name for _, name in s.code]) for s in pages.sections()}
+    assert found == {
+        "A": ({"A01"}, []),
+        "B": ({"A01"}, ["one"]),
+        "C": ({"A01"}, ["two"]),
+        "D": ({"A01"}, ["three", "four"]),  # a part of C; "four" stands before the heading E
+        "E": ({"A02"}, []),  # a cell's rows belong to all sections that it begins
+        "F": ({"A02"}, []),
+    }
+
+
+# ------------------------------------------------------------------------ tests in the concordance
+
+MODULE = {"rule.py": "def rule(): ...\ndef inner(): ...\ndef outer(): inner()\ndef lost(): ...\n"}
+DIRECT = "from nettrain import rule as r\ndef test_a(): r.rule()\ndef test_b(): 1\n"
+BY_TABLE = "from nettrain.rule import outer, rule\nTABLE = [rule]\ndef test_c(): TABLE; outer()\n"
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A package of one module, with two files of tests."""
+    files = {f"nettrain/{name}": text for name, text in MODULE.items()}
+    files |= {"tests/test_direct.py": DIRECT, "tests/test_table.py": BY_TABLE}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    tested.uses.cache_clear()
+    yield
+    tested.uses.cache_clear()
+
+
+def test_a_test_uses_what_it_names_or_what_its_tables_name(small):
+    assert tested.tests("rule", "rule") == {"test_direct": {"test_a"}, "test_table": {"test_c"}}
+
+
+def test_what_no_test_names_is_tested_through_what_is_built_on_it(small):
+    assert tested.tests("rule", "inner") == {"test_table": {"test_c"}}
+    with pytest.raises(ValueError, match="no test uses rule.lost"):
+        tested.tests("rule", "lost")
+
+
+def test_the_chief_file_uses_most_of_the_module(small):
+    assert tested.chief("rule", "rule") == "test_table"  # it also uses outer
+
+
+@pytest.mark.parametrize(
+    "module, name, file",
+    [
+        ("regularization", "l1", "test_penalties"),
+        ("regularization", "Dropout", "test_regularization"),
+        ("models", "tower", "test_blocks"),
+        ("optimizers", "adam", "test_optimizers"),
+        ("spaces", "Real", "test_spaces"),
+        ("architecture", "Controller._walk", "test_architecture"),
+    ],
+)
+def test_a_function_is_tested_where_it_is_tested(module, name, file):
+    assert tested.chief(module, name) == file
+
+
+def test_all_code_of_the_concordance_is_tested(sections):
+    code = {c for s in sections if s.rows for c in s.code}
+    assert code and all(tested.tests(module, name) for module, name in code)
+
+
+# ------------------------------------------------------------------------------------------ terms
+
+
+@pytest.mark.parametrize(
+    "text, english, chinese",
+    [
+        ("*Momentum* (动量法) adds", "Momentum", "动量法"),
+        ("*layer norm* (层归一化; Ba et al. 2016)", "Layer norm", "层归一化"),
+        ("(*semicircle law*, 半圆律, {cite:p}`wigner1958`)", "Semicircle law", "半圆律"),
+        ("a *hard*\ntarget (硬目标)", "Hard target", "硬目标"),
+    ],
+)
+def test_a_term_is_emphasized_with_its_chinese_name_behind_it(monkeypatch, text, english, chinese):
+    section = pages.Section("chapters/a", "A", "A", "a", text=text)
+    monkeypatch.setattr(pages, "sections", lambda: [section])
+    assert pages.terms() == {chinese: (english, section)}
+
+
+def test_the_glossary_has_each_english_term_once_in_alphabetical_order():
+    rows = [row.split(" | ") for row in pages.glossary().split("\n")[2:]]
+    names = [row[0].removeprefix("| ") for row in rows]
+    assert len({name.lower() for name in names}) == len(names) > 100
+    assert names == sorted(names, key=pages.alphabetical)
+    assert pages.alphabetical("$\\ell_2$ regularization") > pages.alphabetical("kernel")
+
+
 def test_every_term_that_is_written_otherwise_now_is_used():
     assert pages.data("terms").keys() - pages.terms().keys() == set()
+
+
+# --------------------------------------------------------------------------------------- notation
+
+
+@pytest.mark.parametrize(
+    "markdown, found",
+    [
+        (r"$\hat{m}_{t} = m_t$", {r"\hat m", r"\hat m_t", "m", "m_t", "t"}),
+        (r"$$\begin{gathered} \mathbf{x}^\top \\[6pt] \end{gathered}$$", None),
+        (r"$n_{\text{in}}$ and `$a$` and \$5 or 6$", {"n", "n_"}),
+        ("```python\nprint('$b$')\n```\n$\\|c\\|$", {r"\|", "c"}),
+    ],
+)
+def test_symbols_are_read_from_formulas(markdown, found):
+    found = found or {r"\mathbf x", r"\mathbf x^\top", r"\top"}
+    assert used(markdown) == found
+
+
+@pytest.fixture
+def lectures():
+    texts = {"one": "$a$ and $b$", "two": "$a_1$", "three": "$b$"}
+    return [(pages.Section(f"chapters/{k}", k, k, k), used(t)) for k, t in texts.items()]
+
+
+def test_first_use_is_the_first_in_the_meaning_of_the_table(lectures):
+    entry = {"symbol": "a", "means": "x", "elsewhere": {"one": "y"}}
+    meant, others = pages.first_uses(entry, lectures)
+    assert meant.name == "two" and [s.name for s in others] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"symbol": "a, c", "means": "x"}, "no lecture uses c"),
+        ({"symbol": "b", "means": "x", "elsewhere": {"two": "y"}}, "no b in two"),
+        ({"symbol": "a", "elsewhere": {"one": "y"}}, "a has no meaning for two"),
+        ({"symbol": "a", "means": "x", "elsewhere": {"one": "y", "two": "z"}}, "no other lecture"),
+    ],
+)
+def test_a_symbol_that_the_lectures_do_not_use_so_is_an_error(lectures, entry, message):
+    with pytest.raises(ValueError, match=message):
+        pages.first_uses(entry, lectures)
+
+
+ORDINARY = {"e", "i", "j"}  # Euler's number and indices
+LETTERS = set(string.ascii_letters) | {
+    f"\\{greek}"
+    for greek in "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma "
+    "tau varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split()
+}
+
+
+def test_the_table_has_every_letter_that_three_lectures_use(sections):
+    lectures = defaultdict(set)
+    for section in sections:
+        if section.page.startswith("chapters/"):
+            for symbol in used(section.prose):
+                lectures[symbol].add(section.page)
+    common = {symbol for symbol, pages_ in lectures.items() if len(pages_) >= 3}
+    here = {s for e in pages.data("notation") for s in e.get("find", e["symbol"]).split(", ")}
+    bases = {re.split("[_^]", symbol)[0] for symbol in here}
+    assert {s for s in common if s in LETTERS} - bases - ORDINARY == set()
+
+
+def test_a_name_that_the_notation_says_is_in_the_code():
+    words = set()
+    for path in (build.ROOT / "nettrain").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            words |= {getattr(node, key, None) for key in ("id", "arg", "attr", "name")}
+    for entry in pages.data("notation"):
+        told = set(re.findall(r"\w+", entry.get("code", "")))
+        told |= set(re.findall(r"`(\w+)`", " ".join(entry.get("elsewhere", {}).values())))
+        assert told <= words, (entry["symbol"], told - words)
+
+
+def test_notation_shows_every_meaning():
+    text = pages.notation()
+    for entry in pages.data("notation"):
+        for meaning in [entry.get("means", ""), *entry.get("elsewhere", {}).values()]:
+            assert f"| {meaning} |" in text or not meaning
+
+
+def test_notation_has_no_unknown_keys():
+    known = {"symbol", "find", "means", "shape", "code", "sources", "elsewhere"}
+    for entry in pages.data("notation"):
+        assert entry.keys() <= known and all(entry.values()), entry
+        assert all(entry.get("elsewhere", {"": "x"}).values()), entry
+
+
+# ------------------------------------------------------------------------------------ performance
+
+
+def test_the_ratio_at_peak_is_one_for_each_model():
+    assert pages.at_peak({"ratio": 4.0, "share of peak": 0.25}) == {"ratio at peak": 16.0}
+    assert pages.at_peak({"ratio": 4.0}) == {}
+    rows = build.read_json(build.ROOT / "benchmarks/results/cpu.json")["sweep_throughput"]["rows"]
+    for row in rows:  # both parts grow with the steps a second, so that the quotient does not
+        first = next(r for r in rows if r["model"] == row["model"])
+        assert math.isclose(*pages.at_peak(row).values(), *pages.at_peak(first).values())
+
+
+@pytest.mark.parametrize("ratio, told", [(10.0, "goal 40, at peak 20"), (30.0, "no model")])
+def test_goals_beyond_the_peak_are_found(monkeypatch, ratio, told):
+    row = {"model": "MLP 64-64-64-10", "ratio": ratio, "share of peak": 0.5}
+    results = {"sweep_throughput": {"rows": [row]}}
+    monkeypatch.setattr(build, "read_json", lambda path: results)
+    assert told in pages.beyond_peak()
+
+
+def test_the_text_on_performance_has_no_number_by_hand():
+    text = (build.ROOT / "chapters/performance.md").read_text()
+    words = "two three four five six seven eight nine ten twelve twenty third fifth half quarter"
+    assert re.findall(rf"\d|\b(?:{words.replace(' ', '|')}|\w+ty)\b", text.replace("C++", "")) == []
+
+
+# ------------------------------------------------------------------------------------- in the book
 
 
 class Links(HTMLParser):
@@ -85,7 +379,7 @@ def test_a_page_shows_all_its_data(name):
     entries = {"errata": pages.data("errata"), "concordance": pages.data("rows")}
     for entry in entries.get(name, pages.terms()):
         words = re.sub(r"\$.*?\$", "", entry).strip()  # a formula is typeset
-        assert re.search(rf"[> ]{re.escape(words)}<", text), entry
+        assert re.search(rf"[> ]{re.escape(words)}[<,]", text), entry
     assert "data: " + name not in text
 
 
