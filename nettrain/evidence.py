@@ -160,6 +160,22 @@ def committed() -> dict[str, dict]:
     return json.loads((files("nettrain") / "evidence.json").read_text())
 
 
+def second_look() -> dict[str, dict]:
+    """Verdicts with other sets of seeds: {chapter: {"seeds": {set: {claim: verdict}}}}."""
+    return json.loads((files("nettrain") / "second_look.json").read_text())
+
+
+def moved(records: dict[str, dict], looks: dict[str, dict]) -> pd.DataFrame:
+    """Claims whose verdict another set of seeds changed: the verdict, then one column per set."""
+    table = pd.DataFrame({"verdict": {claim: r["verdict"] for claim, r in records.items()}})
+    for look in looks.values():
+        for name, verdicts in look["seeds"].items():
+            table.loc[list(verdicts), f"seeds {name}"] = list(verdicts.values())
+    others = table.drop(columns="verdict").sort_index(axis=1)
+    changed = others.notna() & others.ne(table["verdict"], axis=0)
+    return table[["verdict"]].join(others.fillna("not repeated"))[changed.any(axis=1)].sort_index()
+
+
 def summary(records: dict[str, dict]) -> str:
     """All verdicts in Markdown: claim, verdict, measure, effects with interval and n, chapter."""
     lines = []

@@ -72,7 +72,7 @@ def test_first_cell_installs_the_package_on_colab(path):
 def test_cells_are_short(path):
     for cell in code(path):
         lines = [line for line in cell.source.split("\n") if line.strip()]
-        limit = 30 if "hide-input" in cell.metadata.get("tags", []) else 22
+        limit = 28 if "hide-input" in cell.metadata.get("tags", []) else 19
         assert len(lines) <= limit, cell.source
 
 

@@ -132,3 +132,21 @@ def test_seeds_and_tuning_seeds_never_meet(monkeypatch):
         now = set(evidence.seeds(1000)) | set(evidence.tuning_seeds(1000))
         assert len(now) == 2000 and not now & used
         used |= now
+
+
+def test_the_second_look_lists_what_moved_and_what_was_not_repeated():
+    records = {claim: {"verdict": "supported"} for claim in ("A1", "A2", "A3")}
+    one = {"seeds": {"1": {"A1": "supported", "A2": "undecided"}, "2": {"A2": "supported"}}}
+    looks = {"chapters/one": one, "chapters/two": {"seeds": {"1": {"A3": "supported"}}}}
+    table = evidence.moved(records, looks)
+    assert table.to_dict("index") == {
+        "A2": {"verdict": "supported", "seeds 1": "undecided", "seeds 2": "supported"}
+    }
+    looks["chapters/two"]["seeds"]["1"]["A3"] = "depends"
+    assert evidence.moved(records, looks).loc["A3", "seeds 2"] == "not repeated"
+
+
+def test_the_second_look_is_of_committed_claims():
+    for chapter, look in evidence.second_look().items():
+        of_chapter = {c for c, r in evidence.committed().items() if r["chapter"] == chapter}
+        assert all(set(verdicts) == of_chapter for verdicts in look["seeds"].values())
