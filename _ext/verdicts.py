@@ -1,7 +1,7 @@
 """Compare, accept and repeat the verdicts of a build.
 
 python -m _ext.verdicts accept       this build's verdicts become the committed ones
-python -m _ext.verdicts look-again   every chapter with three other sets of seeds, into second_look.json
+python -m _ext.verdicts look-again   repeat the chapters with other seeds, for second_look.json
 """
 
 import hashlib
