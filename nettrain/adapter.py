@@ -1,11 +1,11 @@
 """A rule of `optimizers` as a torch.optim.Optimizer."""
 
 from collections import defaultdict
-from functools import cached_property
 
 import torch
 
 from nettrain.optimizers import Rule, check_hyper, hyperparameters, state_names
+from nettrain.recording import record
 
 TORCH_KEYS = {"params", "param_names", "initial_lr"}  # what a group may hold besides numbers
 SMALL = 1 << 14  # numbers; smaller tensors are stepped as one vector, since a call costs more
@@ -32,14 +32,14 @@ class Optimizer(torch.optim.Optimizer):
 
     def __init__(self, params, rule: Rule, *, compile: bool = False, **hyper):
         check_hyper(rule, hyper)
-        self.rule, self._compile = rule, compile
+        self.rule, self._compile, self._compiled = rule, compile, {}
         self._state, self._hyper = state_names(rule), list(hyperparameters(rule))
         super().__init__(params, hyperparameters(rule) | hyper | {"rule": rule.__name__})
 
     def __getstate__(self) -> dict:
         """What pickle and deepcopy keep: torch's own forgets what it does not know."""
         own = {name: self.__dict__[name] for name in ("rule", "_compile", "_state", "_hyper")}
-        return super().__getstate__() | own
+        return super().__getstate__() | own | {"_compiled": {}}
 
     def add_param_group(self, param_group):
         """As torch's; the group's own hyperparameters are checked like those of the constructor."""
@@ -127,21 +127,27 @@ class Optimizer(torch.optim.Optimizer):
     def _step_compiled(self, params, t, hyper):
         # numbers enter as 0-d tensors: a new t or a scheduled rate must not compile anew
         like = {"dtype": torch.float64, "device": params[0].device}
-        numbers = {k: torch.as_tensor(v, **like) for k, v in (hyper | {"t": t}).items()}
-        state = [[self.state[p][name] for name in self._state] for p in params]
-        self._update(params, [p.grad for p in params], state, numbers)
-        for p in params:
-            self.state[p]["t"] = t
+        numbers = [torch.as_tensor(v, **like) for v in (*hyper.values(), t)]
+        memory = [self.state[p] for p in params]
+        args = numbers + [
+            x for p, m in zip(params, memory) for x in (p, p.grad, *map(m.get, self._state))
+        ]
+        kind = tuple([(x.shape, x.stride(), x.dtype, x.device) for x in args])
+        if kind not in self._compiled:  # recorded on copies, since recording makes the step
+            copies = [x.clone() for x in args]
+            numbers = copies[: len(numbers)]
+            self._compiled[kind] = record(self._update, *copies, compile=True, numbers=numbers)
+        self._compiled[kind](*args)
+        for m in memory:
+            m["t"] = t
 
-    @cached_property
-    def _update(self):
-        def update(params, grads, states, numbers):
-            for p, g, state in zip(params, grads, states, strict=True):
-                new = self.rule(p, g, *state, **numbers)
-                for old, x in zip((p, *state), new, strict=True):
-                    old.copy_(x)
-
-        return torch.compile(update, dynamic=False)
+    def _update(self, *args):
+        names, each = [*self._hyper, "t"], 2 + len(self._state)
+        numbers, tensors = dict(zip(names, args)), args[len(names) :]
+        for k in range(0, len(tensors), each):
+            p, g, *state = tensors[k : k + each]
+            for old, new in zip((p, *state), self.rule(p, g, *state, **numbers), strict=True):
+                old.copy_(new)
 
 
 def _flat(tensors) -> torch.Tensor:

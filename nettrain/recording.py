@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.passes.split_module import split_module
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -63,11 +64,14 @@ class _Recorder(TorchDispatchMode):
         return out
 
 
-def record(f: Callable, *args, compile: bool = False) -> Callable:
+def record(f: Callable, *args, compile: bool = False, numbers=()) -> Callable:
     """Call f once; what it did to tensors, as a function of the same tensors.
 
     args     tensors, or tuples, lists and dicts of them; f returns the like
-    compile  fuse the operations by `torch.compile`, which takes seconds
+    compile  fuse the operations by torch's Inductor, which takes seconds; the result then takes
+             tensors of the same shapes, strides and types only
+    numbers  tensors among args; compiled, what depends on nothing else is worked out ahead, once,
+             and not again for every element of a loop
 
     The result repeats the same operations, whatever the values are: a tensor that f took from
     elsewhere stays as it was. Raises RuntimeError if f reads a tensor as a number.
@@ -78,5 +82,48 @@ def record(f: Callable, *args, compile: bool = False) -> Callable:
     recorder.graph.output([recorder.node(x) for x in outputs])
     run = GraphModule(recorder.constants, recorder.graph)
     if compile:
-        run = torch.compile(run, dynamic=False)
-    return lambda *args: pytree.tree_unflatten(run(*pytree.tree_leaves(args)), form)
+        run = _compiled(run, {recorder.node(x) for x in pytree.tree_leaves(numbers)})
+
+    def replay(*args):
+        plain = all(isinstance(x, Tensor) for x in args)
+        return pytree.tree_unflatten(run(*(args if plain else pytree.tree_leaves(args))), form)
+
+    return replay
+
+
+def _compiled(run: GraphModule, numbers: set[Node]) -> Callable:
+    """What depends on numbers alone operation by operation, and the rest fused."""
+    ahead = _ahead(run.graph, numbers)
+    parts = split_module(run, None, lambda node: "ahead" if node in ahead else "rest")
+    for name, part in list(parts.named_children()):
+        delattr(parts, name)  # a module in its place would cost more to call than a small kernel
+        setattr(parts, name, part.forward if name == "submod_ahead" else _late(part))
+    return parts.forward
+
+
+def _late(part: GraphModule) -> Callable:
+    """A graph that is compiled when it is called first, for tensors of these shapes for ever."""
+    done = []
+
+    def call(*args):
+        if not done:
+            done.append(torch._inductor.compile(part, list(args)))
+        return done[0](*args)
+
+    return call
+
+
+def _ahead(graph: Graph, numbers: set[Node]) -> set[Node]:
+    """The operations that depend on nothing but `numbers`; each is left once."""
+    once = {}
+    for node in list(graph.nodes):
+        needs = node.all_input_nodes
+        if node.op == "call_function" and needs and numbers.issuperset(needs):
+            same = (node.target, node.args, tuple(node.kwargs.items()))
+            if same in once:
+                node.replace_all_uses_with(once[same])
+                graph.erase_node(node)
+            else:
+                once[same] = node
+                numbers = numbers | {node}
+    return set(once.values())

@@ -228,7 +228,8 @@ class Sweep:
         key = (args[0].shape, tuple(args[3]))
         if key not in self._traced:
             step = vmap(self._step, in_dims=(0, 0, 0, 0, 0, 0, None))
-            self._traced[key] = record(step, *args, compile=self.compile)
+            numbers = (args[3], args[6])  # hyperparameters and t
+            self._traced[key] = record(step, *args, compile=self.compile, numbers=numbers)
         return self._traced[key]
 
     @torch.no_grad()

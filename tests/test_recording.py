@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.func import grad, vmap
 
+from nettrain import recording
 from nettrain.recording import record
 
 g = torch.Generator().manual_seed(0)
@@ -107,3 +108,36 @@ def test_a_tensor_that_was_made_unseen_is_refused():
 
     with pytest.raises(RuntimeError, match="was made unseen"):
         record(unseen, torch.ones(3))
+
+
+@pytest.mark.compiler
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
+def test_what_depends_on_numbers_alone_is_worked_out_once_and_not_in_the_loop(monkeypatch):
+    seen, inductor = [], torch._inductor.compile
+    monkeypatch.setattr(
+        torch._inductor, "compile", lambda graph, args: seen.append(graph) or inductor(graph, args)
+    )
+
+    def f(x, y, t, rate):
+        return x * (1 - rate**t), y * (1 - rate**t) + t
+
+    x, t, rate = (torch.rand(s, dtype=torch.float64) for s in ([40], [], []))
+    run = recording.record(f, x, x + 1, t, rate, compile=True, numbers=(t, rate))
+    for number in (2.0, 3.0):
+        args = x + number, x, t + number, rate / number
+        for mine, true in zip(run(*args), f(*args), strict=True):
+            torch.testing.assert_close(mine, true, rtol=1e-15, atol=1e-15)
+    [graph] = seen
+    assert not any("pow" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_an_operation_on_numbers_is_kept_once_and_others_are_not():
+    graph = torch.fx.Graph()
+    x, t = graph.placeholder("x"), graph.placeholder("t")
+    exp, add = torch.ops.aten.exp.default, torch.ops.aten.add.Tensor
+    twice = [graph.call_function(exp, (t,)) for _ in range(2)]
+    sums = [graph.call_function(add, (x, node)) for node in twice]
+    more = graph.call_function(add, (twice[1], t))
+    graph.output([*sums, more])
+    assert recording._ahead(graph, {t}) == {twice[0], more}
+    assert [node.args for node in sums] == [(x, twice[0])] * 2
