@@ -1,11 +1,11 @@
 """What the numbers depend on, and what the machine can do at most."""
 
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils.benchmark import Timer
 
 
 def machine() -> dict:
@@ -20,26 +20,10 @@ def machine() -> dict:
     return {"cpu": name, "gpu": cuda, "threads": torch.get_num_threads(), **versions}
 
 
-def seconds(work: Callable, *, repeats: int = 5, at_least: float = 0.1) -> float:
-    """Median seconds of a call of work(), over repeats of at least so many seconds each."""
-
-    def wait():
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    work(), wait()
-    start, calls = time.perf_counter(), 0
-    while not calls or time.perf_counter() - start < at_least:
-        work(), wait()
-        calls += 1
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        for _ in range(calls):
-            work()
-        wait()
-        times.append((time.perf_counter() - start) / calls)
-    return sorted(times)[repeats // 2]
+def seconds(work: Callable, *, at_least: float = 0.5) -> float:
+    """Median seconds of a call of work(), over blocks of calls that take so long together."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=at_least).median
 
 
 def bandwidth(device: torch.device, numbers: int) -> float:

@@ -45,7 +45,7 @@ def run(device: torch.device) -> list[dict]:
         sweep = Sweep(model, adam, data, batch=32)
         runs = sweep.start(range(count), lr=1e-3)
         memory = most_memory(partial(sweep.advance, runs, 2), device)
-        took = seconds(partial(sweep.advance, runs, steps), repeats=3, at_least=0)
+        took = seconds(partial(sweep.advance, runs, steps))
         row = {"grows": grows, "width": width, "parameters": runs.theta.shape[1], "runs": count}
         row |= {"steps": steps, "seconds": took, "megabytes": memory}
         row["microseconds per run-step"] = 1e6 * took / count / steps

@@ -77,7 +77,7 @@ def run(device: torch.device) -> list[dict]:
                 for compiled in (False, True) if count in COMPILED else (False,):
                     sweep = Sweep(model, adam, data, batch=batch, compile=compiled)
                     runs = sweep.start(range(count), lr=1e-3)
-                    took = seconds(partial(sweep.advance, runs, steps), repeats=3, at_least=0)
+                    took = seconds(partial(sweep.advance, runs, steps))
                     rate = count * steps / took
                     row = {"model": name, "batch": batch, "runs": count, "compiled": compiled}
                     row |= {"steps per second": rate, "plain loop": one, "ratio": rate / one}

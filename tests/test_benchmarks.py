@@ -14,8 +14,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(machine.seconds, "__kwdefaults__", {"repeats": 1, "at_least": 0})
-    monkeypatch.setattr(optimizer_step, "MODELS", [[6, 5, 3]])
+    monkeypatch.setattr(machine.seconds, "__kwdefaults__", {"at_least": 0})
+    monkeypatch.setattr(optimizer_step, "MODELS", [[6, 5, 3], [400, 300, 10]])
     models = {"MLP 40-32-32 64-64-64 196-128": (partial(mlp, [6, 5, 10]), (6,), 8, 3)}
     monkeypatch.setattr(sweep_throughput, "MODELS", models)
     monkeypatch.setattr(sweep_throughput, "RUNS", {"cpu": (1, 3, 5)})
