@@ -29,6 +29,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "_build"
 KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend on
+COLD = BUILD / "cold.json"  # how long the first build of this folder took
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
 METADATA = "nettrain.verdict"  # as in nettrain.evidence, whose import would cost seconds
 CELL_SECONDS = 600
@@ -248,7 +249,10 @@ def print_pdf() -> None:
 
 
 if __name__ == "__main__":
+    cold, started = not KEYS.exists(), time.time()
     execute()
     if "--execute-only" not in sys.argv:
         render()
         print_pdf()
+        if cold:
+            write_json(COLD, {"seconds": time.time() - started, "cores": os.cpu_count()})

@@ -2,8 +2,9 @@
 
 python -m benchmarks [NAME ...]
 
-Without a name all of them: optimizer_step, sweep_throughput, scale, imports. The search engines
-have an environment and hours of their own: see benchmarks/search.py.
+Without a name optimizer_step, sweep_throughput, scale and imports; "book" needs a book that was
+built at one go (`make clean book`). The search engines have an environment and hours of their own:
+see benchmarks/search.py.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import imports, optimizer_step, scale, sweep_throughput
+from benchmarks import book, imports, optimizer_step, scale, sweep_throughput
 from benchmarks.machine import machine
 
 BENCHMARKS = {
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "sweep_throughput": sweep_throughput.run,
     "scale": scale.run,
     "imports": imports.run,
+    "book": book.run,
 }
 RESULTS = Path(__file__).parent / "results"
 
@@ -35,7 +37,7 @@ def main(names: list[str]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     file = RESULTS / f"{device}.json"
     results = json.loads(file.read_text()) if file.exists() else {}
-    for name in names or BENCHMARKS:
+    for name in names or [n for n in BENCHMARKS if n != "book"]:
         print(f"\n{name}", flush=True)
         start = time.perf_counter()
         rows = BENCHMARKS[name](torch.device(device))

@@ -39,6 +39,10 @@ def slow(peer: str) -> Callable:
     return worst(f"compiled / {peer}", above=1e5)
 
 
+def cold(rows: list[dict]) -> float:
+    return next(r["number"] for r in rows if r["what"] == "cold build")
+
+
 def importing(rows: list[dict]) -> float:
     return next(r["ratio to torch"] for r in rows if r["import"] == "nettrain")
 
@@ -55,6 +59,7 @@ GOALS = {
         Goal("sweep / loop, MLP 196-128-128-10", SWEEP, best("ratio", "196-128"), 20),
         Goal("one run / loop, in time", SWEEP, alone, 1.5, True),
         Goal("import nettrain / import torch", "imports", importing, 1.2, True),
+        Goal("cold build of the book, two cores, minutes", "book", cold, 10, True),
     ],
     "cuda": [
         Goal(f"compiled step / torch fused, {LARGE}", STEP, slow("fused"), 1.05, True),

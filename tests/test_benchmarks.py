@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 import torch
 
+from _ext import build
 from benchmarks import __main__ as main
-from benchmarks import goals, imports, machine, optimizer_step, scale, sweep_throughput
+from benchmarks import book, goals, imports, machine, optimizer_step, scale, sweep_throughput
 from nettrain.models import mlp
 
 CPU = torch.device("cpu")
@@ -32,12 +33,19 @@ def test_every_benchmark_fills_the_columns_that_goals_read(small, monkeypatch, t
     pool = type("Pool", (), {"__enter__": lambda s: s, "__exit__": lambda *a: None, "map": map})
     pool.map = lambda self, f, *args: map(f, *args)  # the small models exist in this process only
     monkeypatch.setattr(sweep_throughput, "ProcessPoolExecutor", lambda *a, **k: pool())
+    monkeypatch.setattr(build, "BUILD", tmp_path)
+    monkeypatch.setattr(build, "COLD", tmp_path / "cold.json")
+    monkeypatch.setattr(book, "make", lambda: None)
+    build.write_json(build.COLD, {"seconds": 90.0})
+    (tmp_path / "html").mkdir()
+    (tmp_path / "html" / "page.html").write_text("x" * 5000)
     rows = {name: run(CPU) for name, run in main.BENCHMARKS.items()}
     for goal in goals.GOALS["cpu"]:
         assert goal.value(rows[goal.benchmark]) > 0
         assert isinstance(goal.met(rows[goal.benchmark]), bool)
     assert [r["runs"] for r in rows["sweep_throughput"]] == [1, 3]
     assert [r["steps"] for r in rows["scale"]] == [3, 5]
+    assert [r["number"] for r in rows["book"][:1] + rows["book"][2:]] == [1.5, 0, 0.005, 0.005]
 
 
 def test_an_unknown_benchmark_is_refused_before_anything_runs():
