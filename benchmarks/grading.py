@@ -19,7 +19,8 @@ import time
 from datetime import date
 from pathlib import Path
 
-from benchmarks.__main__ import RESULTS, machine
+from benchmarks.__main__ import RESULTS
+from benchmarks.machine import machine
 from exercises import blank, grader
 from exercises.laws import IDS, load
 

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from scipy.stats import mannwhitneyu
 
-from benchmarks.__main__ import machine
+from benchmarks.machine import machine
 from benchmarks.search_problems import DIGITS, FUNCTIONS, digits, digits_curve
 from nettrain.spaces import Integer
 
