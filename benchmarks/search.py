@@ -2,7 +2,8 @@
 
     pip install -r benchmarks/requirements-search.txt
     python -m benchmarks.search run --engines nettrain optuna-gp --seeds 20
-    python -m benchmarks.search table        (curves: also replay the multi-fidelity methods)
+    python -m benchmarks.search table        (curves: also replay the multi-fidelity methods;
+                                              growth: also time suggestions up to 1,000 trials)
 
 `run` appends a line for each finished search to _build/search.jsonl and skips what stands there, so
 it may be killed and started again; `table` writes benchmarks/results/search.json and prints it.
@@ -72,6 +73,9 @@ class Nettrain:
         trial = self.study.ask()
         return trial, trial.config
 
+    def add(self, config, value):
+        self.study.tell(self.study.enqueue(config), value)
+
     def tell(self, trial, value):
         self.study.tell(trial, value)
 
@@ -93,6 +97,11 @@ class Optuna:
     def ask(self):
         trial = self.study.ask(self.space)
         return trial, dict(trial.params)
+
+    def add(self, config, value):
+        from optuna.trial import create_trial
+
+        self.study.add_trial(create_trial(params=config, distributions=self.space, value=value))
 
     def tell(self, trial, value):
         self.study.tell(trial, value)
@@ -323,13 +332,39 @@ def replays() -> list[dict]:
     return rows
 
 
+# --------------------------------------------------------------------------- many trials
+
+GROWN, GROWING = (100, 200, 500, 1000), ("nettrain", "nettrain neural", "optuna-gp", "optuna-tpe")
+
+
+def growth(suggestions: int = 3) -> list[dict]:
+    """Median CPU seconds of a suggestion after so many random trials of Hartmann-6."""
+    f, space, _ = FUNCTIONS["Hartmann-6"]
+    evaluate = lambda config: float(f(np.array([config[name] for name in space])))
+    rows = []
+    for engine in GROWING:
+        for n in GROWN:
+            searcher, rng, cpu = ENGINES[engine](space, 0), np.random.default_rng(0), []
+            for _ in range(n):
+                config = decode(space, rng.random(len(space)))
+                searcher.add(config, evaluate(config))
+            for _ in range(suggestions):
+                start = time.process_time()
+                token, config = searcher.ask()
+                cpu.append(time.process_time() - start)
+                searcher.tell(token, evaluate(config))
+            rows.append({"engine": engine, "trials": n, "cpu": float(np.median(cpu))})
+            print(rows[-1], flush=True)
+    return rows
+
+
 # --------------------------------------------------------------------------- table
 
 
 PACKAGES = ("torch", "optuna", "botorch", "gpytorch", "scikit-optimize", "numpy", "scipy")
 
 
-def table(curves: bool) -> None:
+def table(what: str) -> None:
     """Write the committed JSON from all finished searches, and print it."""
     old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     best = {}  # of two runs of one seed the longer
@@ -347,7 +382,8 @@ def table(curves: bool) -> None:
         "versions": {"python": machine()["python"]}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "runs": runs,
-        "curves": replays() if curves else old.get("curves", []),
+        "curves": replays() if what == "curves" else old.get("curves", []),
+        "growth": growth() if what == "growth" else old.get("growth", []),
     }
     RESULT.parent.mkdir(exist_ok=True)
     lines = json.dumps(result).replace('}, {"', '},\n{"')  # a line a run, to read and to compare
@@ -390,7 +426,7 @@ def compare(show: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search")
-    parser.add_argument("what", choices=["run", "table", "curves"])
+    parser.add_argument("what", choices=["run", "table", "curves", "growth"])
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
     parser.add_argument("--seeds", type=int, default=20)
@@ -400,7 +436,7 @@ def main() -> None:
     if args.what == "run":
         run(args.engines, args.problems, args.seeds, args.trials)
     else:
-        table(args.what == "curves")
+        table(args.what)
 
 
 if __name__ == "__main__":
