@@ -64,7 +64,8 @@ def test_notebook_runs_as_on_colab(page, session):
     with run_kernel(kernel_name="colab", cwd=str(folder / "content")) as kernel:
         for source in cells:
             messages, start = [], time.perf_counter()
-            reply = kernel.execute_interactive(source, timeout=1000, output_hook=messages.append)
+            how = {"output_hook": messages.append, "timeout": 1000, "stop_on_error": False}
+            reply = kernel.execute_interactive(source, **how)
             seconds.append(time.perf_counter() - start)
             reply = reply["content"]
             failed = reply["status"] != "ok" and not (blank and reply["ename"] == "LawsFailed")
