@@ -32,14 +32,14 @@ class Optimizer(torch.optim.Optimizer):
 
     def __init__(self, params, rule: Rule, *, compile: bool = False, **hyper):
         check_hyper(rule, hyper)
-        self.rule, self._compile, self._compiled = rule, compile, {}
+        self.rule, self._compile, self._compiled, self._joined = rule, compile, {}, {}
         self._state, self._hyper = state_names(rule), list(hyperparameters(rule))
         super().__init__(params, hyperparameters(rule) | hyper | {"rule": rule.__name__})
 
     def __getstate__(self) -> dict:
         """What pickle and deepcopy keep: torch's own forgets what it does not know."""
         own = {name: self.__dict__[name] for name in ("rule", "_compile", "_state", "_hyper")}
-        return super().__getstate__() | own | {"_compiled": {}}
+        return super().__getstate__() | own | {"_compiled": {}, "_joined": {}}
 
     def add_param_group(self, param_group):
         """As torch's; the group's own hyperparameters are checked like those of the constructor."""
@@ -94,18 +94,37 @@ class Optimizer(torch.optim.Optimizer):
         # the rule works coordinate by coordinate: one call on one vector does for many tensors
         if self._in_blocks(params[0], t, hyper):
             return
-        memory = [self.state[p] for p in params]
-        state = [_flat([m[name] for m in memory]) for name in self._state]
-        theta, *state = self.rule(
-            _flat(params), _flat([p.grad for p in params]), *state, t=t, **hyper
+        held = self._vectors(params)
+        new, *state = self.rule(
+            _flat(params), _flat([p.grad for p in params]), *held, t=t, **hyper
         )
-        sizes = [p.numel() for p in params]
-        for p, m, x in zip(params, memory, theta.split(sizes), strict=True):
-            p.copy_(x.view_as(p))
-            m["t"] = t
-        for name, s in zip(self._state, state, strict=True):
-            for p, m, x in zip(params, memory, s.split(sizes), strict=True):
-                m[name] = x.view_as(p)
+        for old, x in zip(held, state, strict=True):
+            old.copy_(x)
+        parts = new.split([p.numel() for p in params])
+        torch._foreach_copy_(params, [x.view_as(p) for p, x in zip(params, parts, strict=True)])
+        for p in params:
+            self.state[p]["t"] = t
+
+    def _vectors(self, params) -> list[torch.Tensor]:
+        """The state of these parameters, a vector for each name; what `self.state` holds are views.
+
+        Made anew when somebody, as load_state_dict does, has put other tensors there, and when the
+        parameters have become of another type.
+        """
+        key = (params[0].dtype, params[0].device, *map(id, params))
+        views, vectors = self._joined.get(key, ((), ()))
+        held = [self.state[p][name] for name in self._state for p in params]
+        if not views or any(x is not y for x, y in zip(held, views, strict=True)):
+            views, vectors, n = [], [], len(params)
+            for i, name in enumerate(self._state):
+                whole = torch.cat([x.flatten() for x in held[i * n : (i + 1) * n]])
+                vectors.append(whole.to(params[0]))
+                parts = vectors[-1].split([p.numel() for p in params])
+                for p, x in zip(params, parts, strict=True):
+                    self.state[p][name] = x.view_as(p)
+                    views.append(self.state[p][name])
+            self._joined[key] = views, vectors
+        return vectors
 
     def _in_blocks(self, p, t, hyper) -> bool:
         """Step a large tensor on a CPU block by block, in place; whether it was one."""
@@ -114,7 +133,7 @@ class Optimizer(torch.optim.Optimizer):
         if (
             p.numel() <= BLOCK
             or p.device.type != "cpu"
-            or not all(x.is_contiguous() for x in whole)
+            or not all(x.is_contiguous() and x.dtype == p.dtype for x in whole)
         ):
             return False
         for theta, g, *state in zip(*(x.view(-1).split(BLOCK) for x in whole), strict=True):

@@ -27,9 +27,9 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def bits(key: Tensor, n: int) -> Tensor:
-    """n random 64-bit numbers (int64, all values equally likely) of a key.  [k] -> [n]"""
+    """n random 64-bit numbers (int64, all values equally likely) of a key.  [..., k] -> [..., n]"""
     state = torch.zeros((), dtype=torch.int64, device=key.device)
-    for part in key.unbind():
+    for part in key.unsqueeze(-2).unbind(-1):
         state = _mix(state + _GOLDEN + part)
     return _mix(state + _GOLDEN * torch.arange(1, n + 1, device=key.device))
 
@@ -53,5 +53,8 @@ def normal(key: Tensor, shape: torch.Size) -> Tensor:
 
 
 def permutation(key: Tensor, n: int) -> Tensor:
-    """A random order of 0 ... n − 1 of a key.  [k] -> [n]"""
-    return bits(key, n).argsort()
+    """A random order of 0 ... n − 1 of a key.  [..., k] -> [..., n]"""
+    drawn = bits(key, n)
+    if drawn.device.type == "cpu":  # numpy sorts several times as fast as torch
+        return torch.from_numpy(drawn.numpy().argsort(-1))
+    return drawn.argsort(-1)

@@ -5,6 +5,7 @@ stack trace and an imitation of every tensor, which a replay does not need.
 """
 
 import operator
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -24,14 +25,19 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, inputs: list[Tensor]):
         super().__init__()
         self.graph, self.constants = Graph(), nn.Module()
-        self._nodes, self._storages = {}, set()
+        self._nodes, self._storages, self._places = {}, set(), {}
+        starts = Counter(x.untyped_storage().data_ptr() for x in inputs)
+        self._shared = {start for start, count in starts.items() if count > 1}
         self._known = []  # keeps all tensors alive, so that no id and no address is given twice
         for i, x in enumerate(inputs):
             self._learn(x, self.graph.placeholder(f"x{i}"))
 
     def _learn(self, x: Tensor, node) -> None:
+        start = x.untyped_storage().data_ptr()
+        if start not in self._shared:  # inputs that share memory now may be apart when replayed
+            node = self._places.setdefault(_place(x), node)
         self._nodes[id(x)] = node
-        self._storages.add(x.untyped_storage().data_ptr())
+        self._storages.add(start)
         self._known.append(x)
 
     def node(self, x):
@@ -64,6 +70,11 @@ class _Recorder(TorchDispatchMode):
         return out
 
 
+def _place(x: Tensor) -> tuple:
+    """Tensors that agree in this are one tensor: `view`, `expand` and the like often change nothing."""
+    return x.data_ptr(), x.shape, x.stride(), x.dtype, x.is_conj(), x.is_neg()
+
+
 def record(f: Callable, *args, compile: bool = False, numbers=()) -> Callable:
     """Call f once; what it did to tensors, as a function of the same tensors.
 
@@ -80,6 +91,7 @@ def record(f: Callable, *args, compile: bool = False, numbers=()) -> Callable:
     with _Recorder(inputs) as recorder:
         outputs, form = pytree.tree_flatten(f(*args))
     recorder.graph.output([recorder.node(x) for x in outputs])
+    recorder.graph.eliminate_dead_code()
     run = GraphModule(recorder.constants, recorder.graph)
     if compile:
         run = _compiled(run, {recorder.node(x) for x in pytree.tree_leaves(numbers)})

@@ -202,8 +202,7 @@ class Sweep:
         for done in range(runs.t, runs.t + steps):
             if done // self.per_epoch != epoch:
                 epoch = done // self.per_epoch
-                order = vmap(training.order, in_dims=(0, None, None))(seeds, epoch, n)
-                rows = order[which]
+                rows = training.order(seeds, epoch, n)[which]
             k = done % self.per_epoch * self.batch
             i = rows[:, k : k + self.batch]
             # index_select in two dimensions is many times faster than x[i]
@@ -238,7 +237,10 @@ class Sweep:
         self._net.eval()
         split = split.to(self.dtype)
         measure = vmap(self._measure, in_dims=(0, 0, None, None))
-        parts = [measure(part.theta, part.buffers, split.x, split.y) for part in self._chunks(runs)]
+        parts = self._chunks(runs)
+        if self.device.type == "cpu" and any(isinstance(m, nn.Conv2d) for m in self._net.modules()):
+            parts = [runs[[row]] for row in range(len(runs))]  # faster than batched over filters
+        parts = [measure(part.theta, part.buffers, split.x, split.y) for part in parts]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def network(self, runs: Runs, row: int) -> nn.Module:

@@ -93,16 +93,18 @@ def test_a_permutation_holds_every_number_once(seed, n):
 
 def test_every_order_is_equally_likely():
     keys = torch.arange(6000)[:, None]
-    orders = vmap(lambda k: draws.permutation(k, 4))(keys)
+    orders = draws.permutation(keys, 4)
     counts = (orders @ torch.tensor([64, 16, 4, 1])).unique(return_counts=True)[1]
     assert len(counts) == 24 and stats.chisquare(counts.double()).pvalue > 0.01
-    first = vmap(lambda k: draws.permutation(k, 50))(keys)[:, 0]
+    first = draws.permutation(keys, 50)[:, 0]
     assert stats.chisquare(first.bincount(minlength=50).double()).pvalue > 0.01
 
 
-def test_a_draw_under_vmap_is_the_draw_alone():
+def test_a_draw_beside_others_is_the_draw_alone():
     keys = torch.tensor([[3, 0, 0], [3, 1, 0], [9, 0, 2], [-1, 5, -1]])
-    together = vmap(lambda k: (draws.uniform(k, torch.Size([3, 5])), draws.permutation(k, 9)))(keys)
+    under_vmap = vmap(lambda k: draws.uniform(k, torch.Size([3, 5])))(keys)
+    orders = draws.permutation(keys.view(2, 2, 3), 9).view(4, 9)
     for i, k in enumerate(keys):
-        assert torch.equal(together[0][i], draws.uniform(k, torch.Size([3, 5])))
-        assert torch.equal(together[1][i], draws.permutation(k, 9))
+        assert torch.equal(under_vmap[i], draws.uniform(k, torch.Size([3, 5])))
+        assert torch.equal(orders[i], draws.permutation(k, 9))
+        assert torch.equal(orders[i], draws.bits(k, 9).argsort())

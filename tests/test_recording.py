@@ -28,6 +28,13 @@ def in_place(x, y):
     return z
 
 
+def through_its_own_view(x, y):
+    z = x.clone()
+    same = z.view(z.shape).t().t()
+    same += y
+    return z * same.expand(z.shape), z
+
+
 def several(x, y):
     values, places = x.sort(0)
     return {"sorted": values, "places": places, "pair": (x + y, [y])}
@@ -37,6 +44,7 @@ FUNCTIONS = {
     "arithmetic": (lambda x, y: x * y + x.sqrt().nan_to_num(), (3, 4), (3, 4)),
     "autograd under vmap": (by_autograd, (5, 4, 2), (5, 7, 4)),
     "in place, through a view": (in_place, (3, 2), (3, 2)),
+    "in place, through a view of all": (through_its_own_view, (3, 2), (3, 2)),
     "several outputs, nested": (several, (4, 2), (4, 2)),
     "an input unused": (lambda x, y: y, (2,), (2,)),
     "convolution": (
@@ -65,9 +73,30 @@ def test_a_recording_does_to_other_values_what_the_function_does(name):
 
 @pytest.mark.compiler
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
-@pytest.mark.parametrize("name", ["arithmetic", "autograd under vmap"])
+@pytest.mark.parametrize(
+    "name", ["arithmetic", "autograd under vmap", "in place, through a view of all"]
+)
 def test_a_compiled_recording_too(name):
     assert_repeats(name, compile=True)
+
+
+def test_inputs_that_share_memory_when_recorded_may_be_apart_later():
+    x = draw(4)
+    run = record(lambda x, y: x[:2] * 10 + y, x, x[:2])
+    x, y = draw(4), draw(2)
+    torch.testing.assert_close(run(x, y), x[:2] * 10 + y, rtol=0, atol=0)
+
+
+def test_a_view_that_changes_nothing_and_what_nobody_uses_are_not_repeated():
+    def f(x):
+        x.exp()
+        return x.view(3, 4).expand(3, 4).t().t().detach().cos()
+
+    x = draw(3, 4)
+    run = record(f, x)
+    with torch.profiler.profile() as profile:
+        run(x)
+    assert [event.name for event in profile.events()] == ["aten::cos"]
 
 
 def test_recording_gives_the_gradient_of_convolution_and_normalization_layers():
