@@ -29,7 +29,8 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "_build"
 KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend on
-COLD = BUILD / "cold.json"  # how long the first build of this folder took
+COLD = BUILD / "cold.json"  # how long the first build of this folder took, and what it trained
+RUNS = BUILD / "runs.txt"  # a line for each call that starts training runs: how many
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
 METADATA = "nettrain.verdict"  # as in nettrain.evidence, whose import would cost seconds
 CELL_SECONDS = 600
@@ -121,6 +122,23 @@ def run(name: str, notebook, bar: tqdm):
     return notebook, time.time() - started
 
 
+COUNTER = """\
+def count():
+    import sys
+
+    def note(event, args):
+        if event == "nettrain.start":
+            with open({file!r}, "a") as file:
+                file.write(f"{{args[0]}}\\n")
+
+    sys.addaudithook(note)
+
+
+count()
+del count
+"""
+
+
 def prepare_kernels() -> None:
     """The environment in which chapters run."""
     # one thread each, so that two chapters at a time share two cores without fighting
@@ -130,6 +148,8 @@ def prepare_kernels() -> None:
     profile.mkdir(parents=True, exist_ok=True)
     # no warning per kernel about its unencrypted connection on the loopback interface
     (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 'ERROR'\n")
+    (profile / "startup").mkdir(exist_ok=True)
+    (profile / "startup" / "count_runs.py").write_text(COUNTER.format(file=str(RUNS)))
 
 
 def execute() -> None:
@@ -250,9 +270,13 @@ def print_pdf() -> None:
 
 if __name__ == "__main__":
     cold, started = not KEYS.exists(), time.time()
+    if cold:
+        RUNS.unlink(missing_ok=True)
     execute()
     if "--execute-only" not in sys.argv:
         render()
         print_pdf()
         if cold:
-            write_json(COLD, {"seconds": time.time() - started, "cores": os.cpu_count()})
+            runs = sum(map(int, RUNS.read_text().split()))
+            took = time.time() - started
+            write_json(COLD, {"seconds": took, "cores": os.cpu_count(), "runs": runs})

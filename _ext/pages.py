@@ -307,14 +307,14 @@ def performance() -> str:
         results = build.read_json(build.ROOT / "benchmarks" / "results" / f"{device}.json")
         parts.append(f"## {name}")
         if not results:
-            parts.append("Not measured: no such machine was at hand.")
-            continue
+            parts.append("No such machine was at hand: nothing of this has been run on one.")
         goals = []
-        for goal in (g for g in GOALS[device] if g.benchmark in results):
-            rows = results[goal.benchmark]["rows"]
+        for goal in GOALS[device]:
+            rows = results.get(goal.benchmark, {}).get("rows")
             bound = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g}"
-            met = "met" if goal.met(rows) else "**missed**"
-            goals.append([goal.says, bound, f"{goal.value(rows):.3g}", met])
+            value = f"{goal.value(rows):.3g}" if rows else ""
+            met = ("met" if goal.met(rows) else "**missed**") if rows else "not measured"
+            goals.append([goal.says, bound, value, met])
         parts.append(table(["Ratio", "Goal", "Measured", "Outcome"], goals))
         for benchmark, result in results.items():
             on = result["machine"]

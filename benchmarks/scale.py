@@ -1,7 +1,10 @@
 """How time and memory grow with runs, parameters and steps."""
 
+import os
 import re
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -10,7 +13,7 @@ from benchmarks.machine import seconds
 from benchmarks.sweep_throughput import noise
 from nettrain.models import mlp
 from nettrain.optimizers import adam
-from nettrain.sweep import Sweep
+from nettrain.sweep import Sweep, sweep
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CASES = [  # what grows, width of the two hidden layers, runs, steps
@@ -18,6 +21,11 @@ CASES = [  # what grows, width of the two hidden layers, runs, steps
     *(("parameters", width, 64, 20) for width in (16, 32, 64, 128, 256)),
     *(("steps", 32, 64, steps) for steps in (25, 50, 100, 200, 400)),
 ]
+SHARED = "processes", 32, 1024, 192  # trained in this process, then by one process per core
+
+
+def net(width: int):
+    return mlp([64, width, width, 10])
 
 
 def most_memory(work, device: torch.device) -> float:
@@ -40,19 +48,38 @@ def most_memory(work, device: torch.device) -> float:
 def run(device: torch.device) -> list[dict]:
     """Seconds and megabytes of a sweep of Adam on noise, MLP 64-w-w-10, batch 32."""
     data, rows = noise((64,), device), []
-    for grows, width, count, steps in CASES:
-        model = partial(mlp, [64, width, width, 10])
-        sweep = Sweep(model, adam, data, batch=32)
-        runs = sweep.start(range(count), lr=1e-3)
-        memory = most_memory(partial(sweep.advance, runs, 2), device)
-        took = seconds(partial(sweep.advance, runs, steps))
-        row = {"grows": grows, "width": width, "parameters": runs.theta.shape[1], "runs": count}
-        row |= {"steps": steps, "seconds": took, "megabytes": memory}
-        row["microseconds per run-step"] = 1e6 * took / count / steps
-        rows.append(row)
-        print(
-            ", ".join(
-                f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
-            )
-        )
-    return rows
+    for case in CASES:
+        _, width, count, steps = case
+        work = Sweep(partial(net, width), adam, data, batch=32)
+        runs = work.start(range(count), lr=1e-3)
+        memory = most_memory(partial(work.advance, runs, 2), device)
+        took = seconds(partial(work.advance, runs, steps))
+        rows.append(row(case, took, memory))
+    return rows + (shared(data) if device.type == "cpu" else [])
+
+
+def shared(data) -> list[dict]:
+    """The same table from this process and from a pool; evaluation and the data's way included."""
+    _, width, count, steps = SHARED
+    train = partial(
+        sweep, partial(net, width), adam, data,
+        seeds=range(count), lr=1e-3, batch=32, steps=steps, every=steps, show=False,
+    )  # fmt: skip
+    alone, cores = seconds(train), os.cpu_count()
+    one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(cores, get_context("spawn"), **one_thread) as pool:
+        train(executor=pool)  # the processes start and import
+        together = seconds(partial(train, executor=pool))
+    return [row(SHARED, alone), row(SHARED, together, processes=cores)]
+
+
+def row(case: tuple, took: float, memory: float | str = "", *, processes: int = 1) -> dict:
+    grows, width, runs, steps = case
+    found = {"grows": grows, "width": width, "runs": runs, "steps": steps, "processes": processes}
+    found["parameters"] = sum(p.numel() for p in net(width).parameters())
+    found |= {"seconds": took, "megabytes": memory}
+    found["microseconds per run-step"] = 1e6 * took / runs / steps
+    print(
+        ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
+    )
+    return found

@@ -6,6 +6,7 @@ No other file knows about rows.
 import itertools
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -155,6 +156,7 @@ class Sweep:
         check_hyper(self.rule, hyper)
         if self.schedule and "lr" not in hyper:
             raise ValueError("a schedule needs lr, the rate that it starts from")
+        sys.audit("nettrain.start", len(seeds))  # the build of the book counts its runs
         columns = {}
         for name, value in hyper.items():
             value = torch.as_tensor(value, dtype=torch.float64, device=self.device)
@@ -283,7 +285,8 @@ def sweep(
     every     steps between two rows of a run (default: an epoch; always at the end)
     final     at the end measure the whole training split and the test split too
     executor  a pool of processes, or of machines, that shares the rows; what it is given must be
-              picklable (`functools.partial(mlp, [196, 32, 10])`, not a lambda)
+              picklable (`functools.partial(mlp, [196, 32, 10])`, not a lambda). Give each process
+              one thread: ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,))
 
     Columns: the axes, seed, step, epoch, train_loss (mean over the mini-batches since the last
     row), valid_loss, valid_accuracy and, if asked for, fit_loss, fit_accuracy (all training data)

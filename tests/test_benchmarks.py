@@ -24,6 +24,7 @@ def small(monkeypatch):
     monkeypatch.setattr(sweep_throughput, "EXAMPLES", 32)
     cases = [("runs", 4, 2, 3), ("steps", 4, 2, 5)]
     monkeypatch.setattr(scale, "CASES", cases)
+    monkeypatch.setattr(scale, "SHARED", ("processes", 4, 3, 2))
     monkeypatch.setattr(imports, "MODULES", ["torch", "nettrain"])
 
 
@@ -32,11 +33,12 @@ def small(monkeypatch):
 def test_every_benchmark_fills_the_columns_that_goals_read(small, monkeypatch, tmp_path):
     pool = type("Pool", (), {"__enter__": lambda s: s, "__exit__": lambda *a: None, "map": map})
     pool.map = lambda self, f, *args: map(f, *args)  # the small models exist in this process only
-    monkeypatch.setattr(sweep_throughput, "ProcessPoolExecutor", lambda *a, **k: pool())
+    for module in (sweep_throughput, scale):
+        monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *a, **k: pool())
     monkeypatch.setattr(build, "BUILD", tmp_path)
     monkeypatch.setattr(build, "COLD", tmp_path / "cold.json")
     monkeypatch.setattr(book, "make", lambda: None)
-    build.write_json(build.COLD, {"seconds": 90.0})
+    build.write_json(build.COLD, {"seconds": 90.0, "runs": 60})
     (tmp_path / "html").mkdir()
     (tmp_path / "html" / "page.html").write_text("x" * 5000)
     rows = {name: run(CPU) for name, run in main.BENCHMARKS.items()}
@@ -44,8 +46,9 @@ def test_every_benchmark_fills_the_columns_that_goals_read(small, monkeypatch, t
         assert goal.value(rows[goal.benchmark]) > 0
         assert isinstance(goal.met(rows[goal.benchmark]), bool)
     assert [r["runs"] for r in rows["sweep_throughput"]] == [1, 3]
-    assert [r["steps"] for r in rows["scale"]] == [3, 5]
-    assert [r["number"] for r in rows["book"][:1] + rows["book"][2:]] == [1.5, 0, 0.005, 0.005]
+    assert [r["steps"] for r in rows["scale"]] == [3, 5, 2, 2]
+    numbers = [r["number"] for r in rows["book"][:1] + rows["book"][2:]]
+    assert numbers == [1.5, 60, 40, 0, 0.005, 0.005]
 
 
 def test_an_unknown_benchmark_is_refused_before_anything_runs():
