@@ -95,9 +95,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._in_blocks(params[0], t, hyper):
             return
         held = self._vectors(params)
-        new, *state = self.rule(
-            _flat(params), _flat([p.grad for p in params]), *held, t=t, **hyper
-        )
+        new, *state = self.rule(_flat(params), _flat([p.grad for p in params]), *held, t=t, **hyper)
         for old, x in zip(held, state, strict=True):
             old.copy_(x)
         parts = new.split([p.numel() for p in params])

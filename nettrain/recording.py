@@ -71,7 +71,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _place(x: Tensor) -> tuple:
-    """Tensors that agree in this are one tensor: `view`, `expand` and the like often change nothing."""
+    """Tensors that agree in this are one: `view`, `expand` and the like often change nothing."""
     return x.data_ptr(), x.shape, x.stride(), x.dtype, x.is_conj(), x.is_neg()
 
 
