@@ -158,6 +158,8 @@ def execute() -> None:
     notebooks = {name: nbformat.read(ROOT / f"{name}.ipynb", 4) for name in chapters()}
     keys, now = read_json(KEYS), {name: key(nb) for name, nb in notebooks.items()}
     stale = [n for n, nb in notebooks.items() if keys.get(n) != now[n] or not cached(cache, nb)]
+    # long chapters first, so that both cores have work to the end
+    stale.sort(key=lambda name: -sum(len(cell.source) for cell in notebooks[name].cells))
     cells = sum(c.cell_type == "code" for name in stale for c in notebooks[name].cells)
     prepare_kernels()
     os.environ.pop("NETTRAIN_SEED", None)  # the book is built with its own seeds
@@ -243,15 +245,32 @@ def chromium() -> str | None:
     return next(filter(None, found), None)
 
 
-def print_pdf() -> None:
-    """The whole book as _build/html/book.pdf: Sphinx's single page, printed by Chromium."""
-    now, target = digest((BUILD / "html").rglob("*.html")), BUILD / "html" / "book.pdf"
+def publish() -> None:
+    """The pages and, where there is a browser, the PDF; made side by side the first time."""
+    target = BUILD / "html" / "book.pdf"
+    with ThreadPoolExecutor(1) as pool:
+        single = None if target.exists() or not chromium() else pool.submit(single_page)
+        render()
+        if single:
+            single.result()
+    now = digest((BUILD / "html").rglob("*.html"))
     if not chromium() or (target.exists() and read_json(KEYS).get("pdf") == now):
         return
+    if not single:
+        single_page()
+    print_pdf(target)
+    write_json(KEYS, read_json(KEYS) | {"pdf": now})
+
+
+def single_page() -> None:
+    """The whole book as one page, in a folder of its own: its settings would outdate every page."""
+    sphinx("--builder", "singlehtml", "--path-output", str(BUILD / "print"))
+
+
+def print_pdf(target: Path) -> None:
+    """The single page, printed by Chromium."""
     from playwright.sync_api import sync_playwright
 
-    # in a folder of its own: another builder's settings would make every page of the book outdated
-    sphinx("--builder", "singlehtml", "--path-output", str(BUILD / "print"))
     page_path = BUILD / "print" / "_build" / "singlehtml" / "index.html"
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
@@ -265,7 +284,6 @@ def print_pdf() -> None:
         page.evaluate("window.MathJax.startup.promise.then(() => 1)")
         page.pdf(path=target, format="A4", print_background=True, margin=MARGIN)
         browser.close()
-    write_json(KEYS, read_json(KEYS) | {"pdf": now})
 
 
 if __name__ == "__main__":
@@ -274,8 +292,7 @@ if __name__ == "__main__":
         RUNS.unlink(missing_ok=True)
     execute()
     if "--execute-only" not in sys.argv:
-        render()
-        print_pdf()
+        publish()
         if cold:
             runs = sum(map(int, RUNS.read_text().split()))
             took = time.time() - started

@@ -540,6 +540,12 @@ def successive_halving(runs, advance: Callable, rungs: list[tuple[int, int]]):
     rung, run (its number in the first rung), resource, loss, spent (by all runs so far). A loss
     of NaN counts as infinite. Jamieson & Talwalkar 2016.
     """
+    runs, rows = _halve(runs, advance, rungs)
+    return runs, _history(rows, ["rung", "run", "loss", "cost"])
+
+
+def _halve(runs, advance: Callable, rungs: list[tuple[int, int]]):
+    """The runs of the last rung, best first, and for each evaluation (rung, run, loss, cost)."""
     if len(runs) != rungs[0][0]:  # else the sizes of the later rungs would be wrong
         raise ValueError(f"{len(runs)} runs, but the first rung is {rungs[0]}")
     numbers, best_first = range(len(runs)), range(len(runs))
@@ -552,7 +558,7 @@ def successive_halving(runs, advance: Callable, rungs: list[tuple[int, int]]):
         best_first = sorted(range(len(runs)), key=losses.__getitem__)
         rows += [(rung, number, loss, r - before) for number, loss in zip(numbers, losses)]
         before = r
-    return runs[best_first], _history(rows, ["rung", "run", "loss", "cost"])
+    return runs[best_first], rows
 
 
 def hyperband(start: Callable, advance: Callable, table: list[list[tuple[int, int]]]):
@@ -565,17 +571,15 @@ def hyperband(start: Callable, advance: Callable, table: list[list[tuple[int, in
     Returns the best run of the brackets' last rungs (as runs of length one) and the history, as
     `successive_halving` does, with the bracket's number in the table. Li et al. 2018.
     """
-    best, lowest, first, histories = None, math.inf, 0, []
+    best, lowest, first, rows = None, math.inf, 0, []
     for bracket, rungs in enumerate(table):
-        n = rungs[0][0]
-        runs, history = successive_halving(start(first, n), advance, rungs)
-        histories.append(history.assign(run=history["run"] + first, bracket=bracket))
-        loss = history["loss"].iloc[-len(runs) :].min()
+        runs, evaluations = _halve(start(first, rungs[0][0]), advance, rungs)
+        rows += [(rung, run + first, *found, bracket) for rung, run, *found in evaluations]
+        loss = min(loss for _, _, loss, _ in evaluations[-len(runs) :])
         if best is None or loss < lowest:
             best, lowest = runs[:1], loss
-        first += n
-    history = pd.concat(histories, ignore_index=True)
-    return best, history.assign(spent=history["cost"].cumsum())
+        first += rungs[0][0]
+    return best, _history(rows, ["rung", "run", "loss", "cost", "bracket"])
 
 
 def promotion(losses: list[dict[int, float]], started: list[set[int]], eta: int):

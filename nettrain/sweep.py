@@ -194,22 +194,24 @@ class Sweep:
         return join([part for part, _ in done]), torch.cat([loss for _, loss in done])
 
     def _advance(self, runs: Runs, steps: int) -> tuple[Runs, Tensor]:
-        n, flat = len(self.data.train), self.data.train.x.flatten(1)
+        split, flat = self.data.train, self.data.train.x.flatten(1)
         self._net.train()
         theta, state, buffers, hyper = runs.theta, runs.state, runs.buffers, dict(runs.hyper)
         rate = self.schedule(runs.hyper["lr"]) if self.schedule else None
         total = torch.zeros(len(runs), dtype=self.dtype, device=self.device)
         seeds, which = runs.seed.unique(return_inverse=True)
-        step = epoch = None
+        shape, step, epoch = (len(runs), self.batch), None, None
         for done in range(runs.t, runs.t + steps):
             if done // self.per_epoch != epoch:
                 epoch = done // self.per_epoch
-                rows = training.order(seeds, epoch, n)[which]
-            k = done % self.per_epoch * self.batch
-            i = rows[:, k : k + self.batch]
-            # index_select in two dimensions is many times faster than x[i]
-            x = flat.index_select(0, i.reshape(-1)).view(*i.shape, *self.data.shape)
-            y = self.data.train.y[i]
+                order = training.order(seeds, epoch, len(split))[which]
+                # [steps of the epoch, examples of all runs]: a step takes one row of it
+                order = order[:, : self.per_epoch * self.batch].unflatten(1, (-1, self.batch))
+                order = order.transpose(0, 1).flatten(1)
+            i = order[done % self.per_epoch]
+            # index_select is many times faster than x[i]
+            x = flat.index_select(0, i).view(*shape, *self.data.shape)
+            y = split.y.index_select(0, i).view(*shape, *split.y.shape[1:])
             if rate:
                 hyper["lr"] = rate(done)
             t = torch.tensor(done + 1, dtype=torch.float64, device=self.device)
