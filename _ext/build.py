@@ -158,8 +158,6 @@ def execute() -> None:
     notebooks = {name: nbformat.read(ROOT / f"{name}.ipynb", 4) for name in chapters()}
     keys, now = read_json(KEYS), {name: key(nb) for name, nb in notebooks.items()}
     stale = [n for n, nb in notebooks.items() if keys.get(n) != now[n] or not cached(cache, nb)]
-    # long chapters first, so that both cores have work to the end
-    stale.sort(key=lambda name: -sum(len(cell.source) for cell in notebooks[name].cells))
     cells = sum(c.cell_type == "code" for name in stale for c in notebooks[name].cells)
     prepare_kernels()
     os.environ.pop("NETTRAIN_SEED", None)  # the book is built with its own seeds

@@ -17,14 +17,14 @@ from nettrain.sweep import Sweep
 from nettrain.training import batches
 
 MODELS = {  # name: (model, shape of an example, batch size, most runs on a CPU)
-    "MLP 40-32-32-10": (partial(mlp, [40, 32, 32, 10]), (40,), 32, 1024),
+    "MLP 40-32-32-10": (partial(mlp, [40, 32, 32, 10]), (40,), 32, 4096),
     "MLP 64-64-64-10": (partial(mlp, [64, 64, 64, 10]), (64,), 64, 1024),
     "MLP 196-32-10": (partial(mlp, [196, 32, 10]), (196,), 64, 1024),
     "MLP 196-128-128-10": (partial(mlp, [196, 128, 128, 10]), (196,), 128, 256),
     "CNN 8-16": (partial(cnn, (8, 16)), (1, 14, 14), 64, 64),
     "RNN 32, 20 steps": (partial(RNN, 4, 32, 10), (20, 4), 32, 256),
 }
-RUNS = {"cpu": (1, 16, 64, 256, 1024), "cuda": (1, 16, 64, 256, 1024, 4096)}
+RUNS = {"cpu": (1, 16, 64, 256, 1024, 4096), "cuda": (1, 16, 64, 256, 1024, 4096)}
 COMPILED = (64, 256, 4096)  # numbers of runs at which the compiled step is measured too
 EXAMPLES = 2048  # a measurement is one epoch, so that shuffling counts as much as in use
 
