@@ -287,7 +287,8 @@ def print_pdf(target: Path) -> None:
 if __name__ == "__main__":
     cold, started = not KEYS.exists(), time.time()
     if cold:
-        RUNS.unlink(missing_ok=True)
+        BUILD.mkdir(exist_ok=True)
+        RUNS.write_text("")
     execute()
     if "--execute-only" not in sys.argv:
         publish()
