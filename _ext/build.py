@@ -251,13 +251,21 @@ def publish() -> None:
         render()
         if single:
             single.result()
-    now = digest((BUILD / "html").rglob("*.html"))
+    now = text_of_pages()
     if not chromium() or (target.exists() and read_json(KEYS).get("pdf") == now):
         return
     if not single:
         single_page()
     print_pdf(target)
     write_json(KEYS, read_json(KEYS) | {"pdf": now})
+
+
+def text_of_pages() -> str:
+    """A digest of the pages but for the marks of versions, which Sphinx leaves out at first."""
+    h = hashlib.sha256()
+    for page in sorted((BUILD / "html").rglob("*.html")):
+        h.update(re.sub(rb"\?v=[0-9a-f]+", b"", page.read_bytes()))
+    return h.hexdigest()
 
 
 def single_page() -> None:
