@@ -8,9 +8,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nettrain import draws
+from nettrain.draws import Keyed
 
 
 def warp(x: Tensor, A: Tensor, b: Tensor, *, fill: float = 0.0) -> Tensor:
@@ -70,7 +71,7 @@ def noise(x: Tensor, std: float, key: Tensor) -> Tensor:
     return x + std * draws.normal(key, x.shape)
 
 
-class Augment(nn.Module):
+class Augment(Keyed):
     """Change each image of a training batch at random; at evaluation y = x.
 
         Sequential(Augment(rotate=15, shift=2), net)
@@ -82,10 +83,9 @@ class Augment(nn.Module):
     noise   standard deviation of a Gaussian; noise ≥ 0
     fill    value of what comes from outside, as the background's
 
-    All numbers are drawn from the key (run's seed, training passes so far, layer), as Dropout's
-    masks are: a run sees the same changes alone, in a sweep, on CPU and GPU. Rotation, zoom and
-    shift are one `warp`, so that a picture is interpolated once. Raises ValueError for a strength
-    outside its range.
+    All numbers are draws of (run's seed, training passes so far, layer), see `draws.Keyed`.
+    Rotation, zoom and shift are one `warp`, so that a picture is interpolated once. Raises
+    ValueError for a strength outside its range.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class Augment(nn.Module):
             raise ValueError(f"fill={fill} must be a finite number")
         self.rotate, self.flip, self.zoom, self.shift = rotate, flip, zoom, shift
         self.noise, self.fill = noise, fill
-        self.register_buffer("key", torch.zeros(3, dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        angle, log_zoom, down, right, coin = draws.uniform(self.key, torch.Size([5, len(x)]))
+        key = self.next_key()
+        angle, log_zoom, down, right, coin = draws.uniform(key, torch.Size([5, len(x)]))
         if self.flip:
             x = flip(x, coin < self.flip)
         if self.rotate or self.shift or self.zoom != 1:
@@ -123,8 +123,7 @@ class Augment(nn.Module):
             b = -(A @ by[:, :, None])[:, :, 0]
             x = warp(x, A, b, fill=self.fill)
         if self.noise:
-            x = noise(x, self.noise, torch.cat([self.key, torch.ones_like(self.key[:1])]))
-        self.key[1] += 1
+            x = noise(x, self.noise, torch.cat([key, torch.ones_like(key[:1])]))
         return x
 
     def extra_repr(self) -> str:

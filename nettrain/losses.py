@@ -1,6 +1,7 @@
 """Losses for classification beside cross-entropy, which is `training.cross_entropy`.
 
-loss(outputs [n, classes], labels [n]) -> the mean over the examples
+loss(outputs [n, classes], labels [n]) -> the mean over the examples; labels are integers from 0 to
+classes − 1 (`training.check_labels`). Raises TypeError for labels that are not integers.
 """
 
 import torch
@@ -22,10 +23,13 @@ def hinge(out: Tensor, y: Tensor) -> Tensor:
 
     torch.nn.MultiMarginLoss divides it by the number of classes.
     """
-    margins = (1 - out.gather(1, y[:, None]) + out).clamp(min=0)
-    return (margins * (1 - _one_hot(out, y))).sum(1).mean()
+    right = _one_hot(out, y)
+    margins = (1 - out.gather(1, y[:, None].long()) + out).clamp(min=0)
+    return (margins * (1 - right)).sum(1).mean()
 
 
 def _one_hot(out: Tensor, y: Tensor) -> Tensor:
+    if y.is_floating_point() or y.dtype == torch.bool or y.shape != out.shape[:1]:
+        raise TypeError(f"labels are {y.dtype} of shape {list(y.shape)}; give integers [n]")
     # F.one_hot reads its input's values, which a sweep cannot record
     return (y[:, None] == torch.arange(out.shape[1], device=y.device)).to(out.dtype)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nettrain.blocks import conv, linear, plain, residual
+from nettrain.draws import Keyed
 from nettrain.normalization import BatchNorm
 from nettrain.regularization import Dropout, variational_masks
 
@@ -106,7 +107,7 @@ class RNN(nn.Module):
         return self.output(h)
 
 
-class DropoutRNN(RNN):
+class DropoutRNN(RNN, Keyed):
     """The same with dropout; in training
 
         h_t = tanh(U (s_{t−1} ⊙ h_{t−1}) + W (i_t ⊙ x_t) + b),  y = V (o_T ⊙ h_T) + c
@@ -130,13 +131,12 @@ class DropoutRNN(RNN):
         if not 0 < keep <= 1:
             raise ValueError(f"keep={keep} is outside (0, 1]")
         self.keep, self.masks = keep, masks
-        self.register_buffer("key", torch.zeros(3, dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.keep == 1:
             return super().forward(x)
-        inputs, states, outputs = self.masks(self.key, self.keep, x, self.recurrent.in_features)
-        self.key[1] += 1
+        key, n_hidden = self.next_key(), self.recurrent.in_features
+        inputs, states, outputs = self.masks(key, self.keep, x, n_hidden)
         z = self.input(inputs * x)
         h = torch.zeros_like(z[:, 0])
         for t in range(z.shape[1]):

@@ -213,6 +213,20 @@ def hyperparameters(rule: Rule) -> dict[str, float]:
     return {p.name: p.default for p in kinds if p.kind is p.KEYWORD_ONLY and p.name != "t"}
 
 
+def is_coordinatewise(rule: Rule, **hyper) -> bool:
+    """Whether the rule steps every coordinate as if it were alone, tried out on six numbers.
+
+    A penalty such as λ ‖θ‖₂ couples them: then the step of a vector is not that of its parts.
+    """
+    g = torch.Generator().manual_seed(0)
+    draw = lambda: torch.rand(6, generator=g, dtype=torch.float64) + 0.5
+    whole = [draw() - 1, draw() - 1, *(draw() for _ in state_names(rule))]
+    parts = zip(*(x.split(2) for x in whole), strict=True)
+    together = torch.stack(rule(*whole, t=2, **hyper))
+    apart = torch.cat([torch.stack(rule(*part, t=2, **hyper)) for part in parts], 1)
+    return torch.allclose(together, apart, rtol=1e-9, atol=0, equal_nan=True)
+
+
 def check_hyper(rule: Rule, hyper: dict) -> None:
     """Refuse a hyperparameter that the rule does not have, or a value outside its range.
 

@@ -52,6 +52,15 @@ class _Recorder(TorchDispatchMode):
             self._learn(x, self.graph.get_attr(name))
         return self._nodes[id(x)]
 
+    def equals(self, other: "_Recorder") -> bool:
+        """Whether both have recorded the same operations with the same constants."""
+        mine, theirs = (dict(r.constants.named_buffers()) for r in (self, other))
+        return (
+            str(self.graph) == str(other.graph)
+            and mine.keys() == theirs.keys()
+            and all(_identical(x, theirs[name]) for name, x in mine.items())
+        )
+
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         if op is READS_A_NUMBER:
             raise RuntimeError(
@@ -70,13 +79,28 @@ class _Recorder(TorchDispatchMode):
         return out
 
 
+def _identical(x: Tensor, y: Tensor) -> bool:
+    same = x.dtype == y.dtype and x.device == y.device and x.shape == y.shape
+    return same and torch.allclose(x, y, rtol=0, atol=0, equal_nan=True)
+
+
 def _place(x: Tensor) -> tuple:
     """Tensors that agree in this are one: `view`, `expand` and the like often change nothing."""
     return x.data_ptr(), x.shape, x.stride(), x.dtype, x.is_conj(), x.is_neg()
 
 
+def _call(f: Callable, args) -> tuple[_Recorder, object]:
+    """The recorder of one call, and the form of what f returned."""
+    inputs, _ = pytree.tree_flatten(args)
+    with _Recorder(inputs) as recorder:
+        outputs, form = pytree.tree_flatten(f(*args))
+    recorder.graph.output([recorder.node(x) for x in outputs])
+    recorder.graph.eliminate_dead_code()
+    return recorder, form
+
+
 def record(f: Callable, *args, compile: bool = False, numbers=()) -> Callable:
-    """Call f once; what it did to tensors, as a function of the same tensors.
+    """Call f twice; what it did to tensors, as a function of the same tensors.
 
     args     tensors, or tuples, lists and dicts of them; f returns the like
     compile  fuse the operations by torch's Inductor, which takes seconds; the result then takes
@@ -85,13 +109,15 @@ def record(f: Callable, *args, compile: bool = False, numbers=()) -> Callable:
              and not again for every element of a loop
 
     The result repeats the same operations, whatever the values are: a tensor that f took from
-    elsewhere stays as it was. Raises RuntimeError if f reads a tensor as a number.
+    elsewhere stays as it was. Raises RuntimeError if f reads a tensor as a number, and if its
+    second call does something else than the first.
     """
-    inputs, _ = pytree.tree_flatten(args)
-    with _Recorder(inputs) as recorder:
-        outputs, form = pytree.tree_flatten(f(*args))
-    recorder.graph.output([recorder.node(x) for x in outputs])
-    recorder.graph.eliminate_dead_code()
+    recorder, form = _call(f, args)
+    if not recorder.equals(_call(f, args)[0]):
+        raise RuntimeError(
+            "cannot be recorded: a second call does something else. What changes from call to call "
+            "must be a tensor among the arguments (for a module: a buffer), not a Python number"
+        )
     run = GraphModule(recorder.constants, recorder.graph)
     if compile:
         run = _compiled(run, {recorder.node(x) for x in pytree.tree_leaves(numbers)})

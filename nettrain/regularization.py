@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nettrain import draws
+from nettrain.draws import Keyed
 from nettrain.optimizers import Rule, hyperparameters
 
 # ------------------------------------------------------ penalties: θ [P], *, strengths -> number
@@ -45,7 +46,8 @@ def penalized(rule: Rule, penalty: Callable) -> Rule:
 
         penalized(adam, elastic_net)    has lr, beta1, beta2, eps and lam1, lam2
 
-    penalty  (θ, *, strengths) -> number; its strengths become hyperparameters of the new rule
+    penalty  (θ, *, strengths) -> number; its strengths become hyperparameters of the new rule. θ
+             is the vector of all parameters (with `adapter.Optimizer`: of a group's)
 
     Raises ValueError if rule and penalty have a hyperparameter of the same name.
     """
@@ -192,33 +194,30 @@ def _positive(name: str, value) -> None:
 # ----------------------------------------------------------------------------------------- dropout
 
 
-class Dropout(nn.Module):
+class Dropout(Keyed):
     """Keep each unit with probability `keep`, scaled so that the mean stays: y = m ⊙ x / keep.
 
-    m is drawn from the key (run's seed, training passes so far, layer), so that a run has the same
-    masks alone, in a sweep, on CPU and on GPU; `training.build` sets seed and layer. At evaluation
-    y = x. Eq. 1.65 scales at test time instead; the expectations agree. Srivastava et al. 2014.
-    Raises ValueError unless 0 < keep ≤ 1.
+    The masks m are draws of (run's seed, training passes so far, layer), see `draws.Keyed`. At
+    evaluation y = x. Eq. 1.65 scales at test time instead; the expectations agree. Srivastava et
+    al. 2014. Raises ValueError unless 0 < keep ≤ 1.
     """
 
     def __init__(self, keep: float):
         super().__init__()
         _check_keep(keep)
         self.keep = keep
-        self.register_buffer("key", torch.zeros(3, dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.keep == 1:
             return x
-        mask = draws.uniform(self.key, x.shape) < self.keep
-        self.key[1] += 1
+        mask = self.draw(x.shape) < self.keep
         return x * mask / self.keep
 
     def extra_repr(self) -> str:
         return f"keep={self.keep}"
 
 
-class DropConnect(nn.Linear):
+class DropConnect(nn.Linear, Keyed):
     """A linear layer that keeps each weight with probability `keep`: y = (M ⊙ W) x / keep + b.
 
     [..., n_in] -> [..., n_out]. One M for all examples of a step, drawn as Dropout draws its mask;
@@ -230,20 +229,18 @@ class DropConnect(nn.Linear):
         super().__init__(n_in, n_out, bias)
         _check_keep(keep)
         self.keep = keep
-        self.register_buffer("key", torch.zeros(3, dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.keep == 1:
             return super().forward(x)
-        mask = draws.uniform(self.key, self.weight.shape) < self.keep
-        self.key[1] += 1
+        mask = self.draw(self.weight.shape) < self.keep
         return F.linear(x, self.weight * mask / self.keep, self.bias)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, keep={self.keep}"
 
 
-class LayerDrop(nn.Module):
+class LayerDrop(Keyed):
     """Keep a residual layer f with probability `keep`: y = x + m f(x) / keep.
 
     m is 0 or 1 for each example, drawn as Dropout draws its mask. f must keep the shape of x. At
@@ -255,13 +252,11 @@ class LayerDrop(nn.Module):
         super().__init__()
         _check_keep(keep)
         self.layer, self.keep = layer, keep
-        self.register_buffer("key", torch.zeros(3, dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.keep == 1:
             return x + self.layer(x)
-        mask = draws.uniform(self.key, x.shape[:1]) < self.keep
-        self.key[1] += 1
+        mask = self.draw(x.shape[:1]) < self.keep
         return x + mask.view(-1, *[1] * (x.ndim - 1)) * self.layer(x) / self.keep
 
     def extra_repr(self) -> str:
@@ -324,13 +319,15 @@ def exact_mean(f: Callable[[Tensor], Tensor], n: int, keep: float) -> Tensor:
 def monte_carlo(net: nn.Module, x: Tensor, passes: int) -> Tensor:
     """Outputs of `passes` random passes, -> [passes, n, ...]; their mean is eq. 1.67.
 
-    Layers with a key are random as in training, all others work as in evaluation. The masks are
-    those of the next training passes; keys and modes are put back, so that a second call returns
-    the same. Raises ValueError for a network without such a layer and for passes < 1.
+    Layers of type `draws.Keyed` are random as in training, all others work as in evaluation. The
+    masks are those of the next training passes; keys and modes are put back, so that a second call
+    returns the same. Raises ValueError for a network without such a layer and for passes < 1.
     """
-    layers = [m for m in net.modules() if "key" in dict(m.named_buffers(recurse=False))]
+    layers = [m for m in net.modules() if isinstance(m, Keyed)]
     if not layers or passes < 1:
         raise ValueError(f"{len(layers)} random layers, passes={passes}: give one or more of each")
+    for m in layers:
+        m.ensure_seed()
     modes = [(m, m.training) for m in net.modules()]
     keys = [m.key.clone() for m in layers]
     net.eval()

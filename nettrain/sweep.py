@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from nettrain import training
+from nettrain import draws, training
 from nettrain.data import Data, Split
-from nettrain.optimizers import Rule, check_hyper, state_names
+from nettrain.optimizers import RANGES, Rule, check_hyper, state_names
 from nettrain.recording import record
 
 CACHE = 1 << 20  # bytes of parameters that are worked on at once on a CPU: about its L2 cache
@@ -85,7 +85,10 @@ class Sweep:
     compile   compile the step of all runs: seconds for each number of rows, then faster steps
 
     torch.nn.Dropout is refused by vmap: its masks would depend on the neighbours. Use
-    `regularization.Dropout`.
+    `regularization.Dropout`, or derive a random layer from `draws.Keyed`. A step is recorded and
+    then repeated: what changes from step to step must be a buffer, and a Python number that a
+    training pass changes is refused with RuntimeError by the first `advance`. Raises ValueError for
+    frozen parameters and for labels that do not fit the outputs.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Sweep:
             self._net = model().to(self.device, dtype)
         if frozen := [name for name, p in self._net.named_parameters() if not p.requires_grad]:
             raise ValueError(f"a sweep trains every parameter, but {frozen} need no gradient")
+        training.check_data(self._net, self.data, loss)
         self._shapes = {name: p.shape for name, p in self._net.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         self._traced: dict = {}
@@ -150,7 +154,7 @@ class Sweep:
         Raises ValueError for no seeds, for lengths that differ and for values out of range,
         TypeError for a hyperparameter that the rule does not have.
         """
-        seeds = [int(s) for s in seeds]
+        seeds = [draws.check_seed(s) for s in seeds]
         if not seeds:
             raise ValueError("seeds=[] starts no run; give one seed per run")
         check_hyper(self.rule, hyper)
@@ -230,9 +234,27 @@ class Sweep:
         """
         key = (args[0].shape, tuple(args[3]))
         if key not in self._traced:
-            step = vmap(self._step, in_dims=(0, 0, 0, 0, 0, 0, None))
+            step, changed = vmap(self._step, in_dims=(0, 0, 0, 0, 0, 0, None)), set()
+
+            def watched(*args):
+                before = _python_numbers(self._net)
+                out = step(*args)
+                changed.clear()  # a first pass may fill a cache; only the second one counts
+                changed.update(dict(_python_numbers(self._net).items() - before.items()))
+                return out
+
             numbers = (args[3], args[6])  # hyperparameters and t
-            self._traced[key] = record(step, *args, compile=self.compile, numbers=numbers)
+            try:
+                recorded = record(watched, *args, compile=self.compile, numbers=numbers)
+            except RuntimeError:
+                if not changed:
+                    raise
+            if changed:
+                raise RuntimeError(
+                    f"a training pass changes {', '.join(sorted(changed))}, which a recorded step "
+                    "would never see change; make it a buffer (register_buffer)"
+                )
+            self._traced[key] = recorded
         return self._traced[key]
 
     @torch.no_grad()
@@ -254,6 +276,25 @@ class Sweep:
         for name, buffer in net.named_buffers():
             buffer.copy_(runs.buffers[name][row])
         return net
+
+
+def _python_numbers(net: nn.Module) -> dict[str, str]:
+    """{name of a module's attribute: its value as text}, of numbers and collections of numbers."""
+    plain = (int, float, str, bool, type(None))
+
+    def is_plain(value):
+        if isinstance(value, dict):
+            return all(map(is_plain, value.values()))
+        return isinstance(value, plain) or (
+            isinstance(value, list | tuple | set) and all(map(is_plain, value))
+        )
+
+    return {
+        f"{path}.{name}".lstrip("."): repr(value)
+        for path, module in net.named_modules()
+        for name, value in vars(module).items()
+        if not name.startswith("_") and is_plain(value)
+    }
 
 
 # ------------------------------------------------------------------- what the chapters call
@@ -292,9 +333,15 @@ def sweep(
 
     Columns: the axes, seed, step, epoch, train_loss (mean over the mini-batches since the last
     row), valid_loss, valid_accuracy and, if asked for, fit_loss, fit_accuracy (all training data)
-    and test_loss, test_accuracy, which are NaN before the end.
+    and test_loss, test_accuracy, which are NaN before the end. Raises ValueError for steps or every
+    below 1, no seeds, an axis without a value or with one out of range, TypeError for an axis that
+    the rule does not have.
     """
-    lists = {k: [v] if isinstance(v, int | float) else list(v) for k, v in axes.items()}
+    training.check_count("steps", steps)
+    training.check_count("every", every)
+    lists = {name: _values(name, v) for name, v in axes.items()}
+    check_hyper(rule, lists)
+    seeds = [draws.check_seed(s) for s in seeds]
     table = pd.DataFrame(itertools.product(*lists.values(), seeds), columns=[*lists, "seed"])
     how = {"batch": batch, "loss": loss, "schedule": schedule, "clip": clip}
     train = partial(_train, model, rule, data, how, steps=steps, every=every, final=final)
@@ -303,6 +350,14 @@ def sweep(
     parts = np.array_split(np.arange(len(table)), min(len(table), os.cpu_count() or 1))
     done = list(executor.map(train, [table.iloc[rows] for rows in parts]))
     return pd.concat(done).sort_values("step", kind="stable", ignore_index=True)
+
+
+def _values(name: str, axis) -> list:
+    """A number, of Python, numpy or torch, or a sequence of them, as a list of Python numbers."""
+    values = np.atleast_1d(np.asarray(axis))
+    if values.ndim > 1 or not values.size or values.dtype.kind not in "iuf":
+        raise ValueError(f"{name}={axis!r} is neither a number nor a list of numbers")
+    return values.tolist()
 
 
 def _train(model, rule, data, how, table, *, steps, every, final, show=False) -> pd.DataFrame:
@@ -358,9 +413,7 @@ def tune(
     diverged run counts as infinite. `how` goes to `sweep`. Raises ValueError for a grid of fewer
     than two rates and if every rate diverges.
     """
-    rates = sorted(rates)
-    if len(rates) < 2:
-        raise ValueError(f"rates={rates} is no grid; give two or more")
+    rates = _grid(rule, "lr", rates)
     factor = rates[1] / rates[0]
     tables, todo, refined, extended = [], rates, False, 0
     while todo:
@@ -368,17 +421,17 @@ def tune(
         table = pd.concat(tables, ignore_index=True)
         medians = score(table, ["lr"], metric)
         if not math.isfinite(medians.min()):
-            tried = f"from {rates[0]:g} to {rates[-1]:g}"
-            raise ValueError(f"{rule.__name__} diverged at every rate {tried}")
+            ends = f"from {rates[0]:g} to {rates[-1]:g}"
+            raise ValueError(f"{rule.__name__} diverged at every rate {ends}")
         best = medians.idxmin()
-        low, high = medians.index[[0, -1]]
-        edge = {low: [low / factor, low / factor**2], high: [high * factor, high * factor**2]}
-        if not refined and best in edge and extended < 4:
-            todo, extended = edge[best], extended + 1
+        tried = sorted(medians.index)
+        more = _beyond("lr", tried, best)
+        if not refined and more and extended < 4:
+            todo, extended = more, extended + 1
         else:
             todo = [] if refined else [best / factor**0.5, best * factor**0.5]
             refined = True
-    if best in (low, high):
+    if more:
         warnings.warn(
             f"{rule.__name__}: the best rate {best:g} is on the grid's edge", stacklevel=2
         )
@@ -402,13 +455,12 @@ def tune_grid(
 
     grid  name -> two or more values, each a constant factor from the next, as 1e-3, 1e-2, 1e-1
 
-    A best value on the edge of its list extends this list by two, at most three times in all, with
-    a warning if that was not enough. `how` goes to `sweep`. Raises ValueError for a list of fewer
-    than two values and if every combination diverges.
+    A best value on the edge of its list extends this list by two, at most three times in all and
+    within the hyperparameter's range, with a warning if that was not enough; a rate of decay comes
+    nearer to 1 by the factor by which 1 − ρ falls. `how` goes to `sweep`. Raises ValueError for a
+    list of fewer than two values, or out of range, and if every combination diverges.
     """
-    grid = {name: sorted(values) for name, values in grid.items()}
-    if short := {name: values for name, values in grid.items() if len(values) < 2}:
-        raise ValueError(f"grid={short} is no grid; give two or more values for each")
+    grid = {name: _grid(rule, name, values) for name, values in grid.items()}
     tables, todo, extended = [], grid, 0
     while todo:
         tables.append(sweep(model, rule, data, seeds=seeds, **how, **todo))
@@ -417,19 +469,44 @@ def tune_grid(
         if not math.isfinite(medians.min()):
             raise ValueError(f"{rule.__name__} diverged at every combination of {grid}")
         best = dict(zip(grid, np.atleast_1d(medians.idxmin())))
-        edges = [name for name, values in grid.items() if best[name] in (values[0], values[-1])]
+        edges = {n: more for n, values in grid.items() if (more := _beyond(n, values, best[n]))}
         todo = None
         if edges and extended < 3:
-            name, extended = edges[0], extended + 1
-            values = grid[name]
-            factor = values[1] / values[0] if best[name] == values[-1] else values[0] / values[1]
-            todo = grid | {name: [best[name] * factor**k for k in (1, 2)]}
-            grid = grid | {name: sorted([*values, *todo[name]])}
+            (name, more), extended = next(iter(edges.items())), extended + 1
+            todo = grid | {name: more}
+            grid = grid | {name: sorted([*grid[name], *more])}
     for name in edges:
         warnings.warn(
             f"{rule.__name__}: the best {name}={best[name]:g} is on the grid's edge", stacklevel=2
         )
     return best, table
+
+
+def _grid(rule: Rule, name: str, values: Sequence[float]) -> list[float]:
+    """The values in order; raises ValueError unless they are a grid that can be extended."""
+    grid = sorted(set(_values(name, values)))
+    if len(grid) < 2:
+        raise ValueError(f"{name}={grid} is not a grid; give two or more different values")
+    check_hyper(rule, {name: grid})
+    high = RANGES.get(name, (0, math.inf))[1]
+    if grid[0] < 0 or (grid[-2] == 0 and high == math.inf) or (name == "lr" and grid[0] == 0):
+        raise ValueError(f"{name}={grid} has no constant factor; give positive values")
+    return grid
+
+
+def _beyond(name: str, values: Sequence[float], best: float) -> list[float]:
+    """Two more values beyond the edge of a sorted grid on which the best one stands; [] inside the
+    grid and where the hyperparameter's range ends."""
+    low, high = RANGES.get(name, (0, math.inf))[:2]
+    if best == values[-1] and high < math.inf:
+        factor = (high - values[-2]) / (high - best)
+        more = [high - (high - best) / factor**k for k in (1, 2)]
+        return [v for v in more if best < v < high]
+    if best == values[-1]:
+        return [best * (best / values[-2]) ** k for k in (1, 2)]
+    if best == values[0] > low:
+        return [best / (values[1] / best) ** k for k in (1, 2)]
+    return []
 
 
 def contest(

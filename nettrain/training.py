@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -27,17 +28,15 @@ def build(model: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Call model() with torch's generator at `seed`; random layers get their key (seed, 0, layer).
 
     The weights are drawn on the CPU, so that a seed means the same weights everywhere; the global
-    generators are left as they were. Raises ValueError for a negative seed.
+    generators are left as they were. A random layer is a `draws.Keyed`. Raises ValueError for a
+    seed outside [0, 2⁶³).
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed} must not be negative")
+    seed = draws.check_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed reseeds the GPU too
         net = model()
-    for layer, key in enumerate(
-        b for name, b in net.named_buffers() if name.split(".")[-1] == "key"
-    ):
-        key[0], key[2] = seed, layer
+    for layer, module in enumerate(m for m in net.modules() if isinstance(m, draws.Keyed)):
+        module.set_key(seed, layer)
     return net
 
 
@@ -60,23 +59,62 @@ def steps_per_epoch(n: int, batch: int) -> int:
 def batches(n: int, batch: int, seed: int, device=None) -> Iterator[Tensor]:
     """Index tensors [K] without end, a new order every epoch; the same for a seed everywhere."""
     per_epoch, epoch = steps_per_epoch(n, batch), 0
+    seed = torch.tensor(draws.check_seed(seed), device=device)
     while True:
-        rows = order(torch.tensor(seed, device=device), epoch, n)
+        rows = order(seed, epoch, n)
         yield from rows[: per_epoch * batch].view(per_epoch, batch)
         epoch += 1
 
 
 def cross_entropy(out: Tensor, y: Tensor) -> Tensor:
-    """F.cross_entropy for outputs [n, classes], labels [n], with the classes in front.
+    """As F.cross_entropy, for outputs [n, classes] and labels [n], 0 ... classes − 1.
 
-    Labels are whole numbers [n], or soft: a distribution for each example, [n, classes]. On a CPU
-    log_softmax is twelve times faster with the classes in front than over a short last dimension;
-    and a sweep's step is up to a fifth faster than with F.nll_loss, which looks for labels of -100.
+    Or for soft labels, a distribution for each example, [n, classes]. Computed with the classes in
+    front: on a CPU log_softmax is twelve times faster there than over a short last dimension, and
+    a sweep's step is up to a fifth faster than with F.nll_loss, which looks for labels of -100.
+    Raises ValueError for labels of another shape and TypeError for class numbers that are not
+    integers; `check_labels` looks at their values.
     """
+    _check_shape(out, y)
     log_p = F.log_softmax(out.T, 0)
     if y.is_floating_point():
         return -(y.T * log_p).sum(0).mean()
-    return -log_p.gather(0, y[None]).mean()
+    return -log_p.gather(0, y[None].long()).mean()
+
+
+def _check_shape(out: Tensor, y: Tensor) -> None:
+    """Refuse labels that are neither class numbers [n] nor distributions of out's shape."""
+    if out.ndim != 2:
+        raise ValueError(f"outputs have shape {list(out.shape)}; give [n, classes]")
+    if y.is_floating_point() and y.shape != out.shape:
+        hint = "; class numbers are integers: y.long()" if y.numel() == len(out) else ""
+        raise TypeError(
+            f"labels are {y.dtype} of shape {list(y.shape)}, but soft labels have the outputs' "
+            f"shape {list(out.shape)}{hint}"
+        )
+    if not y.is_floating_point() and y.shape != out.shape[:1]:
+        raise ValueError(
+            f"labels have shape {list(y.shape)}, but there are {len(out)} examples: give [n]"
+        )
+    if y.dtype == torch.bool or y.is_complex():
+        raise TypeError(f"labels are {y.dtype}; class numbers are integers: y.long()")
+
+
+def check_labels(y: Tensor, classes: int, name: str = "labels") -> None:
+    """Refuse class numbers [n] outside 0 ... classes − 1 and soft labels [n, classes] that are not
+    distributions.
+
+    Once before training: a step must not read values. Raises ValueError that names the first one.
+    """
+    if y.is_floating_point():
+        bad = ~((y >= 0).all(-1) & ((y.sum(-1) - 1).abs() <= 1e-3))  # NaN is bad
+        rule = "soft labels are at least 0 and sum to 1"
+    else:
+        bad = (y < 0) | (y >= classes)
+        rule = f"with {classes} outputs they are 0 ... {classes - 1}"
+    if bad.any():
+        first = int(bad.int().argmax())
+        raise ValueError(f"{name}[{first}] is {y[first].tolist()}, but {rule}")
 
 
 def accuracy(out: Tensor, y: Tensor) -> Tensor:
@@ -118,14 +156,20 @@ def fit(
     clip      gradient [P] -> gradient [P], as `partial(clipping.by_norm, threshold=1)`
 
     Columns: step, epoch, train_loss (mean over the mini-batches since the last row), valid_loss,
-    valid_accuracy. The network is moved to the data's device and trained in place.
+    valid_accuracy. The last row is always that of the end. The network is moved to the data's
+    device and trained in place. Raises ValueError for steps or every below 1 and for labels that
+    do not fit, before the first step.
     """
+    check_count("steps", steps)
+    check_count("every", every)
+    seed = draws.check_seed(seed)
     sys.audit("nettrain.start", 1)  # the build of the book counts its runs
     net.to(data.train.x.device).train()
+    check_data(net, data, loss)
     per_epoch = steps_per_epoch(len(data.train), batch)
     every = every or per_epoch
     rates = [(g, schedule(g["lr"])) for g in optimizer.param_groups] if schedule else []
-    rows, running = [], 0.0
+    rows, running, counted = [], 0.0, 0
     stream = batches(len(data.train), batch, seed, data.train.x.device)
     with progress(steps, "training", show) as bar:
         for done, i in zip(range(steps), stream, strict=False):
@@ -137,16 +181,40 @@ def fit(
             if clip:
                 clip_gradients(net.parameters(), clip)
             optimizer.step()
-            running += value.item() / every
+            running, counted = running + value.item(), counted + 1
             bar.update()
-            if (done + 1) % every == 0:
+            if (done + 1) % every == 0 or done + 1 == steps:
                 valid_loss, right = evaluate(net, data.valid, loss)
-                rows.append((done + 1, (done + 1) / per_epoch, running, valid_loss, right))
+                mean = running / counted
+                rows.append((done + 1, (done + 1) / per_epoch, mean, valid_loss, right))
                 bar.set_postfix(valid_loss=f"{valid_loss:.3g}")
-                running = 0.0
+                running, counted = 0.0, 0
     return pd.DataFrame(
         rows, columns=["step", "epoch", "train_loss", "valid_loss", "valid_accuracy"]
     )
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Raises ValueError unless the value is None or an integer of at least 1."""
+    if value is not None and not (isinstance(value, int | np.integer) and value >= 1):
+        raise ValueError(f"{name}={value!r} must be a positive integer")
+
+
+@torch.no_grad()
+def check_data(net: nn.Module, data: Data, loss: Callable) -> None:
+    """Refuse labels that do not fit what the network puts out, if they are those of a class.
+
+    Other losses than those of `losses` and `cross_entropy` have labels of their own.
+    """
+    if loss is not cross_entropy and getattr(loss, "__module__", "") != "nettrain.losses":
+        return
+    training = net.training
+    out = net.eval()(data.train.x[:1])
+    net.train(training)
+    for name in ("train", "valid", "test"):
+        y = getattr(data, name).y
+        _check_shape(out.expand(len(y), -1) if out.ndim == 2 else out, y)
+        check_labels(y, out.shape[1], f"{name} labels")
 
 
 @torch.no_grad()

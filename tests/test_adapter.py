@@ -7,13 +7,16 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from sweep_law import assert_law
 from torch import nn
 
 from nettrain import adapter, training
 from nettrain import optimizers as o
 from nettrain.adapter import Optimizer
-from nettrain.data import mnist
+from nettrain.data import Data, mnist
 from nettrain.models import mlp
+from nettrain.regularization import l2, penalized
+from nettrain.sweep import Sweep
 
 digits = mnist(side=7).train[:64].to(torch.float64)
 
@@ -244,6 +247,198 @@ def test_a_model_that_changes_its_dtype_goes_on():
     assert difference(model, before) > 1e-3
     for p in model.parameters():
         assert p.dtype == opt.state[p]["m"].dtype == torch.float64 and opt.state[p]["t"] == 4
+
+
+# ------------------------------------------------------------------------ torch's contract
+
+lr_scheduler = torch.optim.lr_scheduler
+CYCLES = {
+    "one cycle": lambda opt: lr_scheduler.OneCycleLR(opt, max_lr=0.05, total_steps=30),
+    "cyclic": lambda opt: lr_scheduler.CyclicLR(opt, base_lr=0.01, max_lr=0.05, step_size_up=7),
+}
+MOMENTA = [  # (our rule, its twin in torch)
+    (o.adam, torch.optim.Adam),
+    (o.adamw, torch.optim.AdamW),
+    (o.adamax, torch.optim.Adamax),
+    (o.momentum, lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
+    (o.nesterov, lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9, nesterov=True)),
+]
+
+
+@pytest.mark.parametrize("cycle", CYCLES)
+@pytest.mark.parametrize("rule, twin", MOMENTA, ids=lambda x: getattr(x, "__name__", ""))
+def test_schedulers_move_the_decay_rate_of_the_velocity_as_in_torch(rule, twin, cycle):
+    ours, theirs = net(), net()
+    opt, other = Optimizer(ours.parameters(), rule, lr=0.01), twin(theirs.parameters(), lr=0.01)
+    train(ours, opt, 30, CYCLES[cycle](opt)), train(theirs, other, 30, CYCLES[cycle](other))
+    assert difference(ours, theirs) < 1e-10
+    (ours,), (theirs,) = opt.param_groups, other.param_groups
+    name = "betas" if "betas" in theirs else "momentum"
+    assert ours[name] == pytest.approx(theirs[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("rule", [o.sgd, o.adagrad, o.rmsprop, o.adadelta])
+def test_a_rule_without_a_velocity_is_refused_by_a_cycle_of_momentum(rule):
+    opt = Optimizer([one()], rule)
+    with pytest.raises(ValueError, match="must support momentum"):
+        lr_scheduler.OneCycleLR(opt, max_lr=0.1, total_steps=10)
+    lr_scheduler.OneCycleLR(opt, max_lr=0.1, total_steps=10, cycle_momentum=False)
+
+
+def test_a_group_answers_to_torchs_names():
+    opt = Optimizer([one()], o.adam, beta1=0.8)
+    (group,) = opt.param_groups
+    group["betas"] = (0.7, 0.99)
+    assert (group["beta1"], group["beta2"], group["betas"]) == (0.7, 0.99, (0.7, 0.99))
+    group["beta1"] = 0.6
+    assert group["betas"] == (0.6, 0.99) and "betas" not in opt.state_dict()["param_groups"][0]
+    with pytest.raises(KeyError, match="momentum"):
+        group["momentum"]
+    with pytest.raises(ValueError, match="zip"):  # one number for two
+        group["betas"] = (0.5,)
+
+
+def test_a_group_keeps_what_its_user_puts_there():
+    params = with_gradients(3, 2)
+    groups = [{"params": [p], "name": n, "lr_scale": 2.0} for p, n in zip(params, "ab")]
+    opt = Optimizer(groups, o.adam)
+    assert [g["name"] for g in opt.state_dict()["param_groups"]] == ["a", "b"]
+    other = Optimizer(opt.param_groups, o.adam)  # its own groups make another optimizer
+    assert [g["lr_scale"] for g in other.param_groups] == [2.0, 2.0]
+    with pytest.raises(ValueError, match="^a group of adam is not one of nadam$"):
+        Optimizer(opt.param_groups, o.nadam)
+
+
+@pytest.mark.parametrize("key", ["weight_decay", "betas", "maximize", "rho", "beta_1", "epss"])
+def test_a_group_may_not_hold_a_hyperparameter_that_nobody_reads(key):
+    with pytest.raises(TypeError, match=f"^adam has no hyperparameter '{key}'; it has lr, beta1"):
+        Optimizer([{"params": [one()], key: 0.1}], o.adam)
+
+
+def translated(opt, state):
+    """The state of torch.optim.Adam as that of `adam`: what a pre-hook is for."""
+    rows = {
+        k: {"m": s["exp_avg"], "v": s["exp_avg_sq"], "t": s["step"]}
+        for k, s in state["state"].items()
+    }
+    names = ("beta1", "beta2")
+    groups = [
+        {"params": g["params"], "lr": g["lr"], "eps": g["eps"], "rule": "adam"}
+        | dict(zip(names, g["betas"], strict=True))
+        for g in state["param_groups"]
+    ]
+    return {"state": rows, "param_groups": groups}
+
+
+def test_a_load_hook_comes_first_and_may_translate():
+    ours, theirs = net(), net()
+    twin = torch.optim.Adam(theirs.parameters(), lr=0.02)
+    train(theirs, twin, 5)
+    ours.load_state_dict(theirs.state_dict())
+    opt = Optimizer(ours.parameters(), o.adam)
+    opt.register_load_state_dict_pre_hook(translated)
+    opt.load_state_dict(twin.state_dict())
+    train(ours, opt, 5, start=5), train(theirs, twin, 5, start=5)
+    assert difference(ours, theirs) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: s["param_groups"][0].pop("beta2"), "this state of adam has no beta2 in a group"),
+        (lambda s: s["state"][0].pop("v"), "this state of adam has no v$"),
+        (lambda s: s["state"][0].pop("t"), "this state of adam has no t$"),
+        (lambda s: s["param_groups"][0].update(beta1=1.5), r"adam: beta1=1.5 is outside \[0, 1\)"),
+    ],
+)
+def test_a_state_that_lacks_something_is_refused_before_anything_changes(change, message):
+    params = with_gradients(3)
+    source = Optimizer(params, o.adam, lr=0.5)
+    source.step()
+    state = copy.deepcopy(source.state_dict())
+    change(state)
+    opt = Optimizer(params, o.adam, lr=0.1)
+    with pytest.raises(ValueError, match=message):
+        opt.load_state_dict(state)
+    assert not opt.state and opt.param_groups[0]["lr"] == 0.1
+
+
+def test_memory_does_not_grow_with_the_sets_that_have_gradients():
+    shapes = [3, 5, (2, 2), 7, 1, 4]
+    ours, theirs = with_gradients(*shapes), with_gradients(*shapes)
+    opt, twin = Optimizer(ours, o.adam, lr=0.1), torch.optim.Adam(theirs, lr=0.1)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        mask = torch.rand(len(shapes), generator=g) < 0.5
+        for params, optimizer in ((ours, opt), (theirs, twin)):
+            for p, keep in zip(params, mask, strict=True):
+                p.grad = torch.full_like(p, 0.5).cumsum(0) if keep else None
+            optimizer.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+        assert opt.state[a]["t"] == int(twin.state[b]["step"])
+    storages = {
+        x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()
+        for memory in opt.state.values()
+        for x in (memory["m"], memory["v"])
+    }
+    held = {
+        v.untyped_storage().data_ptr(): v.untyped_storage().nbytes()
+        for _, vectors in opt._joined.values()
+        for v in vectors
+    }
+    assert sum((storages | held).values()) == 2 * 8 * sum(p.numel() for p in ours)
+
+
+def test_large_and_small_tensors_of_one_kind_keep_their_own_state(monkeypatch):
+    monkeypatch.setattr(adapter, "SMALL", 4)
+    monkeypatch.setattr(adapter, "BLOCK", 1 << 15)
+    ours, theirs = with_gradients(3, 9), with_gradients(3, 9)
+    opt, twin = Optimizer(ours, o.adam, lr=0.1), torch.optim.Adam(theirs, lr=0.1)
+    opt.step()
+    first = opt.state[ours[0]]["m"], opt.state[ours[1]]["m"]
+    for optimizer in (opt, opt, twin, twin, twin):
+        optimizer.step()
+    assert opt.state[ours[0]]["m"] is first[0] and opt.state[ours[1]]["m"] is first[1]
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+# ------------------------------------------------------------------------ the vector of all
+
+
+def length(theta, *, lam=0.1):
+    """λ ‖θ‖₂, the penalty as the textbook prints it: it couples all coordinates."""
+    return lam * theta.norm()
+
+
+@pytest.mark.parametrize("rule", o.RULES, ids=lambda r: r.__name__)
+def test_every_rule_is_coordinatewise_and_a_norm_is_not(rule):
+    assert o.is_coordinatewise(rule)
+    assert o.is_coordinatewise(penalized(rule, l2))
+    assert not o.is_coordinatewise(penalized(rule, length), lam=0.1)
+
+
+@pytest.mark.parametrize("rule", [o.sgd, o.adam])
+def test_a_rule_that_couples_coordinates_sees_all_of_them_as_in_a_sweep(monkeypatch, rule):
+    monkeypatch.setattr(adapter, "SMALL", 10)
+    monkeypatch.setattr(adapter, "BLOCK", 50)
+    work = Sweep(
+        lambda: mlp([49, 12, 10]), penalized(rule, length), Data("", digits, digits, digits),
+        batch=8, dtype=torch.float64,
+    )  # fmt: skip
+    runs, losses = work.advance(work.start([0, 1], lr=0.1, lam=0.3), 12)
+    assert_law(work, runs, losses)
+
+
+def test_what_a_coupled_rule_needs_is_said():
+    coupled = penalized(o.sgd, length)
+    with pytest.raises(ValueError, match="^compile=True steps tensor by tensor, but sgd_length"):
+        Optimizer([one()], coupled, compile=True)
+    params = with_gradients(3, 2)
+    params[1].grad = None
+    with pytest.raises(RuntimeError, match="sgd_length steps all .* but only 1 of 2 have a gradi"):
+        Optimizer(params, coupled).step()
 
 
 # ------------------------------------------------------------------------ refusals

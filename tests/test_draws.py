@@ -1,13 +1,22 @@
 """Draws against SplitMix64 in Python integers, published numbers and statistical tests."""
 
+import copy
+import pickle
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import nn
 from torch.func import vmap
+from torch.utils.checkpoint import checkpoint
 
-from nettrain import draws
+from nettrain import draws, training
+from nettrain.augmentation import Augment
+from nettrain.models import DropoutRNN
+from nettrain.regularization import DropConnect, Dropout, LayerDrop
 
 WORD = 1 << 64
 GOLDEN = 0x9E3779B97F4A7C15
@@ -108,3 +117,157 @@ def test_a_draw_beside_others_is_the_draw_alone():
         assert torch.equal(under_vmap[i], draws.uniform(k, torch.Size([3, 5])))
         assert torch.equal(orders[i], draws.permutation(k, 9))
         assert torch.equal(orders[i], draws.bits(k, 9).argsort())
+
+
+# ------------------------------------------------------------------------ seeds
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1, np.int64(5), np.uint32(5), torch.tensor(5)])
+def test_a_seed_is_an_integer_of_any_kind(seed):
+    assert draws.check_seed(seed) == int(seed) and type(draws.check_seed(seed)) is int
+
+
+@pytest.mark.parametrize(
+    "seed, error, message",
+    [
+        (-1, ValueError, r"^seed=-1 is outside \[0, 2\^63\)"),
+        (2**63, ValueError, r"^seed=9223372036854775808 is outside"),
+        (np.uint64(2**63 + 1), ValueError, r"^seed=9223372036854775809 is outside"),
+        (1.0, TypeError, "^seed=1.0 is not an integer$"),
+        (True, TypeError, "^seed=True is not an integer$"),
+        ("1", TypeError, "^seed='1' is not an integer$"),
+        (torch.tensor([1, 2]), TypeError, "is not an integer$"),
+        (None, TypeError, "^seed=None is not an integer$"),
+    ],
+)
+def test_other_seeds_are_refused_by_name(seed, error, message):
+    for use in (draws.check_seed, lambda s: training.build(nn.Identity, s)):
+        with pytest.raises(error, match=message):
+            use(seed)
+
+
+# ------------------------------------------------------------------------ random layers
+
+
+class Jitter(draws.Keyed):
+    """A layer such as a reader may write."""
+
+    def forward(self, x):
+        return x * (0.5 + self.draw(x.shape)) if self.training else x
+
+
+LAYERS = {
+    "jitter": Jitter,
+    "dropout": lambda: Dropout(0.5),
+    "connections": lambda: DropConnect(8, 8, 0.5),
+    "layers": lambda: LayerDrop(nn.Linear(8, 8), 0.5),
+    "images": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 2, 4)), Augment(noise=1.0, flip=0.5), nn.Flatten()
+    ),
+    "recurrent": lambda: nn.Sequential(nn.Unflatten(1, (4, 2)), DropoutRNN(2, 5, 8, 0.5)),
+}
+inputs = torch.linspace(-1, 1, 80).view(10, 8).double()
+
+
+def two(make, seed=0):
+    """Two random layers between linear ones, so that both are needed for the gradient."""
+    layers = lambda: [nn.Linear(8, 8), make(), nn.Tanh(), make(), nn.Linear(8, 2)]
+    return training.build(lambda: nn.Sequential(*layers()), seed).double().train()
+
+
+def gradient(net, losses, reentrant):
+    """The gradient of the sum of losses of several passes; reentrant None: nothing repeated."""
+    net.zero_grad()
+    for group in losses:  # passes of one group are added before backward
+        total = 0.0
+        for scale in group:
+            x = (scale * inputs).requires_grad_()
+            repeated = reentrant is not None
+            out = checkpoint(net, x, use_reentrant=reentrant) if repeated else net(x)
+            total = total + out.square().sum()
+        total.backward()
+    return torch.cat([p.grad.flatten() for p in net.parameters()]), net.state_dict()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("losses", [[(1,)], [(1,), (2,), (3,)], [(1, 2, 3), (4, 5)]], ids=str)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_pass_that_checkpointing_repeats_draws_what_it_drew(layer, losses, reentrant):
+    want, state = gradient(two(LAYERS[layer]), losses, None)
+    got, state_again = gradient(two(LAYERS[layer]), losses, reentrant)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    for name in state:  # a repeated pass is not counted
+        assert torch.equal(state[name], state_again[name]), name
+    other, _ = gradient(two(LAYERS[layer], seed=1), losses, None)
+    assert (other - want).abs().max() > 0.1
+
+
+def test_passes_between_a_pass_and_its_repetition_do_not_matter():
+    def run(repeated):
+        net = two(lambda: Dropout(0.5))
+        x = inputs.clone().requires_grad_()
+        out = checkpoint(net, x, use_reentrant=False) if repeated else net(x)
+        for _ in range(5):
+            net(inputs)
+        out.sum().backward()
+        return x.grad, net[1].key
+
+    torch.testing.assert_close(run(True), run(False), rtol=0, atol=0)
+
+
+def test_what_is_remembered_of_passes_is_bounded():
+    layer = Dropout(0.5)
+    for _ in range(draws.REMEMBERED + 50):
+        layer(torch.ones(1))
+    assert len(layer._passes) == draws.REMEMBERED and layer.key[1] == draws.REMEMBERED + 50
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_that_nobody_seeded_share_nothing_and_obey_torchs_seed(layer):
+    def drawn(seed):
+        torch.manual_seed(0)
+        net = nn.Sequential(LAYERS[layer](), nn.Identity(), LAYERS[layer]()).double()
+        torch.manual_seed(seed)
+        net(inputs)
+        return [m.key for m in net.modules() if isinstance(m, draws.Keyed)]
+
+    (a, b), (again, _), (c, _) = drawn(0), drawn(0), drawn(1)
+    assert a[0] >= 0 and a[0] != b[0] and torch.equal(a, again) and a[0] != c[0]
+
+
+def test_build_finds_random_layers_by_their_type_alone():
+    class Cache(nn.Module):  # its "key" is that of an attention's cache
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("key", torch.full((4, 2), 0.25))
+
+        def forward(self, x):
+            return x
+
+    def masks(seed):
+        net = training.build(lambda: nn.Sequential(Cache(), Jitter(), Jitter()), seed).train()
+        assert (net[0].key == 0.25).all()
+        assert [m.key.tolist() for m in net[1:]] == [[seed, 0, 0], [seed, 0, 1]]
+        return [m(inputs) for m in net[1:]]
+
+    (a, b), (c, _) = masks(3), masks(4)
+    assert not torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copied_or_reloaded_layer_goes_on_alike(copied):
+    layer = Dropout(0.5)
+    layer(inputs)
+    twin, loaded = copied(layer), Dropout(0.5)
+    loaded.load_state_dict(layer.state_dict())
+    out = layer(inputs)
+    assert torch.equal(twin(inputs), out) and torch.equal(loaded(inputs), out)
+
+
+def test_a_state_without_a_seed_is_seeded_at_the_next_pass():
+    layer, other = Dropout(0.5), Dropout(0.5)
+    layer(inputs)
+    layer.load_state_dict(other.state_dict())
+    assert layer.key[0] == -1
+    layer(inputs)
+    assert layer.key[0] >= 0

@@ -235,7 +235,7 @@ def test_monte_carlo_comes_to_the_exact_mean_and_leaves_the_network_as_it_was():
 
 
 def test_monte_carlo_leaves_batch_norm_at_its_running_statistics():
-    net = nn.Sequential(nn.BatchNorm1d(100), Dropout(0.5))
+    net = training.build(lambda: nn.Sequential(nn.BatchNorm1d(100), Dropout(0.5)), 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     reg.monte_carlo(net, x.float(), 2)
     assert net.training and net[0].training

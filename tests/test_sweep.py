@@ -220,7 +220,7 @@ REFUSED = [
         ValueError,
         r"adam: beta1=1.5 is outside \[0, 1\)",
     ),
-    (lambda: double(net, o.adam).start([0, -1]), ValueError, "seed=-1 must not be negative"),
+    (lambda: double(net, o.adam).start([0, -1]), ValueError, "seed=-1 is outside"),
     (lambda: double(net, o.adam, batch=23), ValueError, r"batch=23 is outside \[1, 22\]"),
     (
         lambda: double(net, o.adam, schedule=schedules.constant).start([0]),
@@ -314,8 +314,126 @@ def test_tuning_on_a_grid_takes_the_lowest_combination_and_extends_edges():
     # three extensions by two values each, of the lists whose best value lay on an edge
     assert frame["lr"].nunique() + frame["decay"].nunique() == 4 + 3 * 2
     assert best["lr"] > 1e-3  # the grid was far too low
-    with pytest.raises(ValueError, match=r"{'lr': \[0.1\]} is no grid"):
-        short(grid={"lr": [0.1], "decay": [0.1, 1.0]})
+
+
+@pytest.mark.parametrize(
+    "grid, message",
+    [
+        ({"lr": [0.1], "decay": [0.1, 1.0]}, r"^lr=\[0.1\] is not a grid; give two or more diff"),
+        ({"lr": [0.1, 0.1]}, r"^lr=\[0.1\] is not a grid"),
+        ({"lr": [0.0, 0.1]}, r"^lr=\[0.0, 0.1\] has no constant factor; give positive values$"),
+        ({"decay": [0.0, 0.1]}, r"^decay=\[0.0, 0.1\] has no constant factor"),
+        ({"beta1": [0.5, 1.0]}, r"beta1=1 is outside \[0, 1\)"),
+        ({"lr": [[0.1, 1.0]]}, "is neither a number nor a list of numbers"),
+    ],
+)
+def test_what_is_not_a_grid_is_refused_before_training(monkeypatch, grid, message):
+    monkeypatch.setattr(module, "sweep", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=message):
+        module.tune_grid(net, o.adamw, data, seeds=[0], steps=1, grid=grid)
+    if "lr" in grid and len(grid) == 1:
+        with pytest.raises(ValueError, match=message):
+            module.tune(net, o.adamw, data, seeds=[0], steps=1, rates=grid["lr"])
+
+
+BEYOND = [  # name, values, the best one, what is tried next
+    ("lr", [0.1, 1.0], 1.0, [10, 100]),
+    ("lr", [0.1, 1.0], 0.1, [0.01, 0.001]),
+    ("lr", [0.1, 1.0, 10.0], 1.0, []),
+    ("rho", [0.5, 0.9], 0.9, [0.98, 0.996]),  # 1 − ρ falls by 5
+    ("rho", [0.0, 0.9], 0.9, [0.99, 0.999]),
+    ("rho", [0.5, 0.9], 0.5, [0.5 / 1.8, 0.5 / 1.8**2]),
+    ("rho", [0.0, 0.9], 0.0, []),  # the range ends here
+    ("decay", [0.0, 0.1, 1.0], 0.0, []),
+    ("decay", [0.0, 0.1, 1.0], 1.0, [10, 100]),
+    ("beta2", [0.9, 1 - 1e-16], 1 - 1e-16, []),  # nothing lies between it and 1
+]
+
+
+@pytest.mark.parametrize("name, values, best, more", BEYOND)
+def test_a_grid_is_extended_within_the_range_of_its_hyperparameter(name, values, best, more):
+    assert module._beyond(name, values, best) == pytest.approx(more, rel=1e-9)
+
+
+def test_tuning_a_decay_rate_stays_below_one():
+    how = {"seeds": [0, 1], "steps": 10, "show": False, "batch": 4}
+    with pytest.warns(UserWarning, match="best rho=.* is on the grid's edge"):
+        grid = {"lr": [1e-5, 1e-4], "rho": [0.5, 0.9]}  # too low for ten steps, so rho is high
+        best, frame = module.tune_grid(net, o.momentum, data.to(torch.float32), grid=grid, **how)
+    assert frame["rho"].max() < 1
+
+
+AXES = [0.5, np.float32(0.5), np.float64(0.5), torch.tensor(0.5), [0.5], (np.float64(0.5),)]
+AXES += [np.array([0.5]), torch.tensor([0.5]), [torch.tensor(0.5)], pd.Series([0.5])]
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda x: type(x).__name__)
+def test_an_axis_may_be_numbers_of_any_library(axis):
+    frame = table(o.momentum, seeds=np.arange(2), steps=2, lr=0.1, rho=axis)
+    pd.testing.assert_frame_equal(frame, table(o.momentum, seeds=[0, 1], steps=2, lr=0.1, rho=0.5))
+    assert frame.dtypes["rho"] == np.float64 and frame.dtypes["seed"] == np.int64
+
+
+@pytest.mark.parametrize(
+    "wrong, error, message",
+    [
+        ({"steps": 0}, ValueError, "^steps=0 must be a positive integer$"),
+        ({"steps": 5, "every": 0}, ValueError, "^every=0 must be a positive integer$"),
+        ({"steps": 5, "rho": "0.5"}, ValueError, "^rho='0.5' is neither a number nor"),
+        ({"steps": 5, "rho": []}, ValueError, r"^rho=\[\] is neither a number nor"),
+        ({"steps": 5, "rho": 1.5}, ValueError, r"rho=1.5 is outside \[0, 1\)"),
+        ({"steps": 5, "beta1": 0.5}, TypeError, "momentum has no hyperparameter 'beta1'"),
+        ({"steps": 5, "seeds": [0.5]}, TypeError, "^seed=0.5 is not an integer$"),
+        ({"steps": 5, "seeds": []}, ValueError, "seeds=.* starts no run"),
+    ],
+)
+def test_a_table_says_what_is_wrong_before_it_trains(monkeypatch, wrong, error, message):
+    monkeypatch.setattr(Sweep, "advance", lambda *_: pytest.fail("trained"))
+    with pytest.raises(error, match=message):
+        table(o.momentum, **({"seeds": [0], "lr": 0.1} | wrong))
+
+
+# ------------------------------------------------------------------------ Python in a step
+
+
+class Counting(nn.Module):
+    """Counts its training passes outside of tensors; what is done with the count is `use`."""
+
+    def __init__(self, use):
+        super().__init__()
+        self.use, self.passes, self.shape, self.body = use, 0, None, nn.Linear(6, 3)
+
+    def forward(self, x):
+        self.shape = tuple(x.shape)  # a cache, which changes once
+        if self.training and self.use:
+            self.passes += 1
+        return self.body(x) * (self.use(self.passes) if self.use else 1)
+
+
+@pytest.mark.parametrize(
+    "use", [lambda n: min(1.0, n / 10), lambda n: 1.0 if n < 50 else 0.5, lambda n: 1.0]
+)
+def test_a_number_that_a_step_changes_is_refused_by_name(use):
+    work = double(lambda: nn.Sequential(Counting(use)), o.sgd)
+    with pytest.raises(RuntimeError, match=r"^a training pass changes 0.passes, which a recorded"):
+        work.advance(work.start([0], lr=0.1), 1)
+
+
+def test_a_number_outside_of_the_network_is_refused():
+    calls = []
+
+    def loss(out, y):
+        calls.append(1)
+        return F.cross_entropy(out, y) * len(calls)
+
+    work = double(net, o.sgd, loss=loss)
+    with pytest.raises(RuntimeError, match="a second call does something else"):
+        work.advance(work.start([0], lr=0.1), 1)
+
+
+def test_what_a_first_pass_fills_in_is_no_obstacle():
+    work = double(lambda: Counting(None), o.sgd)
+    assert_law(work, *work.advance(work.start([0, 1], lr=0.1), 7))
 
 
 def test_fresh_seeds_are_not_tuning_seeds():

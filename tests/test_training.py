@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nettrain import clipping, schedules, training
+from nettrain import clipping, losses, schedules, training
 from nettrain.adapter import Optimizer
 from nettrain.data import Data, Split
 from nettrain.models import mlp
 from nettrain.optimizers import momentum
 from nettrain.regularization import Dropout
+from nettrain.sweep import Sweep
 
 g = torch.Generator().manual_seed(0)
 
@@ -59,11 +60,6 @@ def test_build_gives_every_random_layer_its_key():
     model = training.build(lambda: nn.Sequential(Dropout(0.5), mlp([6, 5, 4, 3], keep=0.5)), 7)
     keys = [m.key.tolist() for m in model.modules() if isinstance(m, Dropout)]
     assert keys == [[7, 0, 0], [7, 0, 1], [7, 0, 2]]
-
-
-def test_build_refuses_a_negative_seed():
-    with pytest.raises(ValueError, match="^seed=-1 must not be negative$"):
-        net(-1)
 
 
 # ------------------------------------------------------------------------ batches
@@ -143,8 +139,78 @@ def test_fit_is_the_plain_loop():
 def test_fit_reports_every_epoch_unless_told_otherwise():
     model = net()
     opt = Optimizer(model.parameters(), momentum)
-    assert fit(model, optimizer=opt, steps=13)["epoch"].tolist() == [1, 2]
+    assert fit(model, optimizer=opt, steps=13)["step"].tolist() == [5, 10, 13]
+    assert fit(model, optimizer=opt, steps=3)["step"].tolist() == [3]  # less than an epoch
     assert model.training
+
+
+def test_the_last_row_of_fit_is_the_mean_of_the_steps_left():
+    one, every = (
+        fit(m, optimizer=Optimizer(m.parameters(), momentum), steps=7, every=e)["train_loss"]
+        for m, e in ((net(), 5), (net(), 1))
+    )
+    assert one.tolist() == pytest.approx([every[:5].mean(), every[5:].mean()], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["steps", "every"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "3"])
+def test_fit_needs_a_step(name, value):
+    model = net()
+    before = weights(model).clone()
+    arguments = {"steps": 5} | {name: value}
+    with pytest.raises(ValueError, match=f"^{name}={value!r} must be a positive integer$"):
+        fit(model, optimizer=Optimizer(model.parameters(), momentum), **arguments)
+    assert torch.equal(weights(model), before)
+
+
+def with_labels(change):
+    return Data("", data.train, Split(data.valid.x, change(data.valid.y)), data.test)
+
+
+WRONG_LABELS = [  # (labels, what is said)
+    (lambda y: y.double(), TypeError, r"torch.float64 of shape \[9\].*integers: y.long\(\)$"),
+    (lambda y: y.float()[:, None], TypeError, r"torch.float32 of shape \[9, 1\].*y.long\(\)$"),
+    (lambda y: y[:, None], ValueError, r"shape \[9, 1\], but there are 9 examples: give \[n\]$"),
+    (lambda y: y == 0, TypeError, "torch.bool; class numbers are integers"),
+    (lambda y: y + 1, ValueError, r"valid labels\[\d\] is 3, but with 3 outputs they are 0 ... 2$"),
+    (lambda y: y - 1, ValueError, r"valid labels\[\d\] is -1, but with 3 outputs they are 0"),
+    (lambda y: F.one_hot(y, 3) * 0.5, ValueError, r"\[0\] is \[.*\], but soft labels .* sum to 1$"),
+    (lambda y: F.one_hot(y, 3) * torch.nan, ValueError, r"valid labels\[0\] is \[nan"),
+    (lambda y: F.one_hot(y, 4).double(), TypeError, r"\[9, 4\], but soft .* shape \[9, 3\]$"),
+]
+
+
+@pytest.mark.parametrize("loss", [training.cross_entropy, losses.squared, losses.hinge])
+@pytest.mark.parametrize("labels, error, message", WRONG_LABELS)
+def test_labels_that_do_not_fit_are_refused_before_the_first_step(labels, error, message, loss):
+    model = net()
+    before, wrong = weights(model).clone(), with_labels(labels)
+    opt = Optimizer(model.parameters(), momentum)
+    with pytest.raises(error, match=message):
+        training.fit(model, wrong, opt, batch=4, steps=5, loss=loss, show=False)
+    assert torch.equal(weights(model), before) and model.training
+    with pytest.raises(error, match=message):
+        Sweep(partial(mlp, [6, 5, 3]), momentum, wrong, batch=4, loss=loss)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+@pytest.mark.parametrize("loss", [training.cross_entropy, losses.squared, losses.hinge])
+def test_class_numbers_may_be_of_any_integer_type(loss, dtype):
+    out = net()(data.valid.x)
+    assert torch.equal(loss(out, data.valid.y.to(dtype)), loss(out, data.valid.y))
+
+
+@pytest.mark.parametrize("loss", [losses.squared, losses.brier, losses.hinge])
+def test_losses_refuse_class_numbers_that_are_not_integers(loss):
+    with pytest.raises(TypeError, match="give integers"):
+        loss(net()(data.valid.x), data.valid.y.double())
+
+
+def test_another_loss_has_labels_of_its_own():
+    model, wrong = net(), with_labels(lambda y: y.double())
+    numbers = Data("", *(Split(s.x, s.x[:, :3]) for s in (wrong.train, wrong.valid, wrong.test)))
+    opt = Optimizer(model.parameters(), momentum)
+    training.fit(model, numbers, opt, batch=4, steps=5, loss=F.mse_loss, show=False)
 
 
 def test_fit_trains_with_batch_statistics_and_masks():
