@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
@@ -34,6 +35,7 @@ RUNS = BUILD / "runs.txt"  # a line for each call that starts training runs: how
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
 METADATA = "nettrain.verdict"  # as in nettrain.evidence, whose import would cost seconds
 CELL_SECONDS = 600
+RUN_PYTHON = ("time", "timeit", "capture", "prun")  # magics
 MARGIN = {"top": "15mm", "bottom": "15mm", "left": "12mm", "right": "12mm"}
 
 
@@ -46,26 +48,72 @@ def chapters() -> list[str]:
 # --------------------------------------------------------------------------- what is stale
 
 
+def syntax(source: str) -> list[ast.AST]:
+    """All nodes of a cell's Python, that in magics which run Python too.
+
+    Raises SyntaxError for what Jupyter would not run.
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        tree = ast.parse(TransformerManager().transform_cell(source))
+    nodes = list(ast.walk(tree))
+    for node in list(nodes):
+        match node:
+            case ast.Call(ast.Attribute(attr="run_cell_magic"), [name, _, body]):
+                pass
+            case ast.Call(ast.Attribute(attr="run_line_magic"), [name, body]):
+                pass
+            case _:
+                continue
+        if all(isinstance(x, ast.Constant) for x in (name, body)) and name.value in RUN_PYTHON:
+            nodes += syntax(body.value)
+    return nodes
+
+
 def imported(source: str) -> set[str]:
-    """The modules of nettrain that a piece of Python imports; magics are not Python."""
-    code = re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source)
+    """The modules of nettrain that a module or a cell imports; raises SyntaxError."""
     found = set()
-    for node in ast.walk(ast.parse(code)):
+    for node in syntax(source):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # a relative import can only be one of the package
+            base = ".".join(filter(None, ["nettrain" if node.level else "", node.module]))
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     names = {name.split(".")[1] for name in found if name.startswith("nettrain.")}
     return {name for name in names if (ROOT / "nettrain" / f"{name}.py").exists()}
 
 
+def imported_by(notebook) -> set[str]:
+    """The modules of nettrain that a notebook's cells import.
+
+    Raises ValueError with the cell, counted among those of code, and the line that is not Python.
+    """
+    found = set()
+    code = (c.source for c in notebook.cells if c.cell_type == "code")
+    for number, source in enumerate(code, 1):
+        try:
+            found |= imported(source)
+        except SyntaxError as error:
+            where = f"code cell {number}, line {error.lineno}"
+            raise ValueError(f"{where}: {error.msg}: {(error.text or '').strip()}") from None
+    return found
+
+
 def closure(names: set[str]) -> set[str]:
-    """These modules and all that they import, through any number of steps."""
+    """These modules and all that they import, through any number of steps.
+
+    Raises ValueError for a module that is not Python.
+    """
     seen, todo = set(), set(names)
     while todo:
         name = todo.pop()
         seen.add(name)
-        todo |= imported((ROOT / "nettrain" / f"{name}.py").read_text()) - seen
+        try:
+            todo |= imported((ROOT / "nettrain" / f"{name}.py").read_text()) - seen
+        except SyntaxError as error:
+            raise ValueError(f"nettrain/{name}.py, line {error.lineno}: {error.msg}") from None
     return seen
 
 
@@ -77,9 +125,11 @@ def digest(paths) -> str:
 
 
 def key(notebook) -> str:
-    """Hash of what a chapter's outputs depend on besides its own cells."""
-    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
-    modules = closure(imported(code))
+    """Hash of what a chapter's outputs depend on besides its own cells.
+
+    Raises ValueError for a cell that is neither Python nor IPython, and for a broken module.
+    """
+    modules = closure(imported_by(notebook))
     files = {ROOT / "nettrain" / f"{name}.py" for name in modules | {"__init__"}}
     files |= {ROOT / "requirements.txt"}
     files |= set((ROOT / "nettrain").glob("*.npz")) if "data" in modules else set()
@@ -156,7 +206,12 @@ def execute() -> None:
     """Execute the stale chapters and store their outputs in the cache."""
     cache = get_cache(BUILD / "jupyter-cache")
     notebooks = {name: nbformat.read(ROOT / f"{name}.ipynb", 4) for name in chapters()}
-    keys, now = read_json(KEYS), {name: key(nb) for name, nb in notebooks.items()}
+    keys, now = read_json(KEYS), {}
+    for name, notebook in notebooks.items():
+        try:
+            now[name] = key(notebook)
+        except ValueError as error:
+            raise SystemExit(f"{name}: {error}") from None
     stale = [n for n, nb in notebooks.items() if keys.get(n) != now[n] or not cached(cache, nb)]
     cells = sum(c.cell_type == "code" for name in stale for c in notebooks[name].cells)
     prepare_kernels()
@@ -261,7 +316,7 @@ def publish() -> None:
 
 
 def text_of_pages() -> str:
-    """A digest of the pages but for the marks of versions, which Sphinx leaves out at first."""
+    """A digest of the pages without the marks of versions, which Sphinx leaves out at first."""
     h = hashlib.sha256()
     for page in sorted((BUILD / "html").rglob("*.html")):
         h.update(re.sub(rb"\?v=[0-9a-f]+", b"", page.read_bytes()))

@@ -5,8 +5,10 @@
     check("1-1", globals(), "weights")   # one part
 
 laws        what a law is, and how it asks       confine     start a process with little power
-child       the student's process                report      feedback page, marks, free text
+child       the student's process                report      feedback page, free text
 grader      a submission's marks, from outside   blank       exercise.ipynb out of solution.ipynb
+journal     what is marked, for several runs     table       marks.csv, the grader's and a human's
+files       files written whole or not at all
 """
 
 import secrets

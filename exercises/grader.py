@@ -7,6 +7,7 @@ that submission: time, memory, processes, file size, output and answers are limi
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
@@ -30,6 +32,8 @@ from exercises.laws import IDS, Mark, judge, load
 HERE = Path(__file__).resolve().parent
 CHILD = (HERE / "child.py").read_text("utf-8")
 NOBODY = 65534
+LONGEST_TEXT, MOST_TEXTS = 20_000, 100  # answers in words
+MOST_VALUES = 8_000_000  # of JSON in a notebook: they take less than a gigabyte
 UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\uffff\U00010000-\U0010ffff]")
 
 
@@ -42,8 +46,15 @@ class Limits:
     file_bytes: int = 16 << 20
     folder_bytes: int = 64 << 20
     reply_bytes: int = 4 << 20
-    notebook_bytes: int = 16 << 20
+    notebook_bytes: int = 64 << 20  # with its outputs, which nobody needs
     other_user: bool = True  # where the grader is root: run as nobody
+
+    def __post_init__(self):
+        """Raise ValueError for a limit that is not a positive, finite number."""
+        for name, value in asdict(self).items():
+            number = isinstance(value, (int, float)) and 0 < value < math.inf
+            if name != "other_user" and not number:
+                raise ValueError(f"{name}={value!r}; a positive number is allowed")
 
 
 USUAL = Limits()
@@ -60,6 +71,8 @@ class Result:
     errors: list[str] = field(default_factory=list)  # cells that raised
     texts: dict[str, str] = field(default_factory=dict)  # free text, for a human
     seconds: float = 0.0
+    digest: str = ""  # changes with the text of its cells, not with outputs
+    failed: bool = False  # the grader's own fault: not to be kept
 
     @property
     def points(self) -> int:
@@ -88,7 +101,7 @@ class Result:
 
 
 class Unreadable(Exception):
-    """The file is no notebook that can be marked; the message says why."""
+    """The file is not a notebook that can be marked; the message says why."""
 
 
 def read(path: Path, most: int) -> bytes:
@@ -101,35 +114,76 @@ def read(path: Path, most: int) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise Unreadable("this is no plain file")
+        raise Unreadable("this is not a plain file")
     with open(descriptor, "rb") as file:
         if status.st_size > most:
-            raise Unreadable(f"{status.st_size / 2**20:.0f} MB; at most {most >> 20} MB are read")
-        return file.read(most)
+            raise Unreadable(
+                f"{status.st_size / 2**20:.0f} MB; at most {most >> 20} MB are read. Clear the "
+                "outputs of the notebook, or grade with a larger --notebook-megabytes."
+            )
+        try:
+            return file.read(most)
+        except OSError as error:
+            raise Unreadable(f"the file cannot be read: {error.strerror}") from None
 
 
 def parse(content: bytes) -> list[dict]:
-    """The cells of a notebook: {"kind", "source", "id"}; raises Unreadable."""
-    try:
-        notebook = json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise Unreadable("the file is not UTF-8 text") from None
-    except (ValueError, RecursionError):
-        raise Unreadable("the file is not JSON, which a notebook is") from None
-    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
-        raise Unreadable("this is no notebook of format 4: it has no list of cells")
-    cells = []
-    for cell in notebook["cells"]:
+    """The cells of a notebook: {"kind", "source", "about"}; raises Unreadable."""
+    with PARSING:
+        notebook = decoded(content)
+        if isinstance(notebook, dict) and "cells" not in notebook:
+            cells = cells_of_format_3(notebook)
+        else:
+            cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list):
+        raise Unreadable("this is not a notebook: it has no list of cells")
+    found = []
+    for number, cell in enumerate(cells, 1):
         source = cell.get("source") if isinstance(cell, dict) else None
         if isinstance(source, list) and all(isinstance(line, str) for line in source):
             source = "".join(source)
         if not isinstance(source, str):
-            raise Unreadable("a cell of the notebook has no source text")
+            raise Unreadable(f"cell {number} of the notebook has no source text")
         about = cell.get("metadata")
         about = about.get("nbgrader") if isinstance(about, dict) else None
         about = about if isinstance(about, dict) else {}
-        cells.append({"kind": cell.get("cell_type"), "source": source, "about": about})
-    return cells
+        found.append({"kind": cell.get("cell_type"), "source": source, "about": about})
+    return found
+
+
+PARSING = threading.Lock()  # a large notebook takes much memory while it is parsed: one at a time
+
+
+def decoded(content: bytes):
+    """What a file of JSON holds; raises Unreadable, without using much memory, for any other."""
+    # objects take up to a hundred times the memory of their text
+    values = sum(map(content.count, (b",", b"[", b"{")))
+    if values > MOST_VALUES:
+        raise Unreadable(f"the file holds {values} values. Clear the outputs of the notebook.")
+    try:
+        return json.loads(content.decode("utf-8-sig"))  # Windows programs write a byte-order mark
+    except UnicodeDecodeError:
+        raise Unreadable("the file is not UTF-8 text") from None
+    except (ValueError, RecursionError):
+        raise Unreadable("the file is not JSON, which a notebook is") from None
+
+
+def cells_of_format_3(notebook: dict):
+    """The cells of a notebook of the old format, which Jupyter still opens, as in format 4."""
+    sheets = notebook.get("worksheets")
+    sheets = sheets if isinstance(sheets, list) else []
+    lists = [x.get("cells") for x in sheets if isinstance(x, dict)]
+    cells = [cell for cells in lists if isinstance(cells, list) for cell in cells]
+    renamed = lambda c: (
+        c | {"source": c.get("input")} if isinstance(c, dict) and "input" in c else c
+    )
+    return [renamed(cell) for cell in cells] or None
+
+
+def digest_of(cells: list[dict]) -> str:
+    """A name of what stands in the cells."""
+    text = json.dumps([[c["kind"], c["source"]] for c in cells])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def which(cells: list[dict]) -> str:
@@ -144,15 +198,25 @@ def which(cells: list[dict]) -> str:
 def free_text(cells: list[dict], exercise: str) -> dict[str, str]:
     """The answers in words: the text that does not stand in exercise.ipynb.
 
-    Named by nbgrader's metadata where an editor has left them.
+    Named by nbgrader's metadata where an editor has left them. What is too much is cut, and said
+    to be.
     """
     printed = parse((HERE / f"ex{exercise.replace('-', '_')}" / "exercise.ipynb").read_bytes())
     known = {c["source"].strip() for c in printed} | {""}
     found = {}
     for cell in cells:
-        if cell["kind"] == "markdown" and cell["source"].strip() not in known:
-            name = cell["about"].get("grade_id") or f"{exercise} text {len(found) + 1}"
-            found[clean(str(name))[:80]] = clean(cell["source"], 20_000)
+        text = cell["source"]
+        if cell["kind"] not in ("markdown", "raw", "heading") or text.strip() in known:
+            continue
+        if len(found) == MOST_TEXTS:
+            found["more"] = f"There are more than {MOST_TEXTS} texts: see the notebook."
+            break
+        name = cell["about"].get("grade_id") or f"{exercise} text {len(found) + 1}"
+        name = clean(str(name))[:80]
+        if name in found:  # a cell that was copied
+            name = f"{name} ({len(found) + 1})"
+        cut = f" [cut here, of {len(text)} characters]" if len(text) > LONGEST_TEXT else ""
+        found[name] = clean(text, LONGEST_TEXT) + cut
     return found
 
 
@@ -250,7 +314,7 @@ class Process:
         reply = self._hear(self._limits.call_seconds)
         if isinstance(error := reply.get("error"), str):
             return {"error": clean(error)[:80], "text": clean(str(reply.get("text", "")))[:300]}
-        return {"value": reply.get("value")}
+        return {"value": reply.get("value"), "precision": reply.get("precision")}
 
     def _say(self, message: dict) -> None:
         self._channel.settimeout(max(0.01, self._deadline - time.monotonic()))
@@ -287,9 +351,9 @@ class Process:
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
-            raise Died("The process sent something that is no answer.") from None
+            raise Died("The process sent something that is not an answer.") from None
         if not isinstance(message, dict):
-            raise Died("The process sent something that is no answer.")
+            raise Died("The process sent something that is not an answer.")
         return message
 
     def close(self) -> None:
@@ -358,23 +422,34 @@ def memory(processes: list[int]) -> int:
 # --------------------------------------------------------------------------- marking
 
 
-def grade(
-    path: Path, *, seed: int, exercise: str | None = None, limits: Limits = Limits()
-) -> Result:
+def grade(path: Path, *, seed: int, exercise: str | None = None, limits: Limits = USUAL) -> Result:
     """Mark one submission; never raises for what stands in the file or what its code does."""
-    started = time.monotonic()
-    result = Result(str(path), exercise)
     try:
         content = read(path, limits.notebook_bytes)
+    except Unreadable as error:
+        return Result(str(path), exercise, problem=str(error))
+    return grade_content(content, str(path), seed=seed, exercise=exercise, limits=limits)
+
+
+def grade_content(
+    content: bytes, file: str, *, seed: int, exercise: str | None = None, limits: Limits = USUAL
+) -> Result:
+    """Mark the bytes of one submission; never raises for what they are or what their code does."""
+    started = time.monotonic()
+    result = Result(file, exercise, digest=hashlib.sha256(content).hexdigest()[:12])
+    try:
         cells = parse(content)
+        result.digest = digest_of(cells)
         result.exercise = exercise or which(cells)
         result.texts = free_text(cells, result.exercise)
+        number = int.from_bytes(hashlib.sha256(content).digest()[:4])
+        code = [c["source"] for c in cells if c["kind"] == "code"]
+        mark(result, code, seed ^ number, limits, started + limits.seconds)
     except Unreadable as error:
         result.problem = str(error)
-        return result
-    number = int.from_bytes(hashlib.sha256(content).digest()[:4])
-    code = [c["source"] for c in cells if c["kind"] == "code"]
-    mark(result, code, seed ^ number, limits, started + limits.seconds)
+    except Exception as error:  # a fault of ours, or of this machine, costs no other submission
+        result.problem = f"the grader itself failed: {type(error).__name__}: {clean(str(error))}"
+        result.failed = True
     result.seconds = round(time.monotonic() - started, 2)
     return result
 

@@ -23,6 +23,15 @@ from exercises.child import call
 
 DRAWS = 6  # fresh inputs for each law
 IDS = ("1-1", "1-2", "1-3", "1-4", "1-5", "1-6")
+EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+# What a right formula may lose to rounding, relative to the answer. In float32 that is many units
+# in the last place, as ln ρ near ρ = 1 shows; in the halves so much would excuse wrong formulas.
+ROUNDING = {"float32": 128, "float16": 4, "bfloat16": 2}  # in units of EPSILON
+NAN = "NaN comes from 0/0, ∞ − ∞, 0 · ln 0, or the logarithm or root of a negative number."
+INFINITY = (
+    "Infinity comes from a division by zero, or from overflow: exp(x) is too large from x = 710 "
+    "(in float32 from 89). Subtract the largest exponent before exp."
+)
 
 
 class Broken(Exception):
@@ -104,6 +113,7 @@ class Ask:
 
     def __init__(self, replies: Callable, law: Law):
         self._replies, self._law = replies, law
+        self._precision = "float64"  # of the coarsest answer so far
 
     def __call__(self, name: str, *args, shape: tuple = ()) -> np.ndarray:
         """The student's `name(*args)` as float64 of exactly this shape; raises Broken."""
@@ -113,37 +123,66 @@ class Ask:
             raise Broken(f"There is no function `{name}`. The law: {self._law.statement}")
         if reply.get("error") == "NotImplementedError":
             raise Broken(f"`{name}` is not written yet. The law to meet: {self._law.statement}")
-        if reply.get("error") == "TypeError" and "no number" in str(reply.get("text")):
-            raise Broken(f"{asked} {reply['text']}.")
+        if reply.get("error") == "NoNumbers":
+            raise Broken(f"{asked} {reply.get('text', '')}")
         if "error" in reply:
-            raise Broken(f"{asked} raised {reply['error']}: {reply.get('text', '')}")
+            hint = f". {INFINITY}" if reply["error"] == "OverflowError" else ""
+            raise Broken(f"{asked} raised {reply['error']}: {reply.get('text', '')}{hint}")
         value = numbers(reply.get("value"))
         if value is None:
-            raise Broken(f"{asked} gave something that is no regular array of numbers.")
+            raise Broken(f"{asked} gave something that is not a regular array of numbers.")
         if value.shape != tuple(shape):
             wanted = f"an array of shape {tuple(shape)}" if shape else "a single number"
             raise Broken(f"{asked} has shape {value.shape}, but the task asks for {wanted}.")
         if not np.isfinite(value).all():
-            raise Broken(f"{asked} contains NaN or infinity: {show(value)}.")
+            cause = NAN if np.isnan(value).any() else INFINITY
+            raise Broken(f"{asked} contains NaN or infinity: {show(value)}. {cause}")
+        precision = precision_of(value, reply.get("precision"))
+        if EPSILON.get(precision, 0.0) > EPSILON.get(self._precision, 0.0):
+            self._precision = precision
         return value
 
+    def close(self, got, want, *, rtol=1e-5, atol=1e-8) -> bool:
+        """Whether all numbers agree, as far as the precision of the answers so far allows.
+
+        got and want: arrays of shapes that broadcast. Rounding counts relative to each number,
+        and for those that others almost cancel, relative to the largest.
+        """
+        got, want = np.broadcast_arrays(np.asarray(got, float), np.asarray(want, float))
+        largest = max(np.abs(got).max(initial=0.0), np.abs(want).max(initial=0.0))
+        epsilon, units = EPSILON.get(self._precision, 0.0), ROUNDING.get(self._precision, 0)
+        rtol, atol = max(rtol, units * epsilon), max(atol, 4 * epsilon * largest)
+        return np.allclose(got, want, rtol=rtol, atol=atol)
+
     def same(self, name: str, *args, want, slips=None, rtol=1e-7, atol=1e-9) -> np.ndarray:
-        """The student's `name(*args)`, which must be `want`.
+        """The student's `name(*args)`, which must be `want`; raises Broken.
 
         slips: {what went wrong: the value that this mistake gives}; one that fits is named.
         """
         want = np.asarray(want, dtype=float)
         got = self(name, *args, shape=want.shape)
-        if not np.allclose(got, want, rtol=rtol, atol=atol):
+        if not self.close(got, want, rtol=rtol, atol=atol):
             found = (
                 slip
                 for slip, value in (slips or {}).items()
-                if np.allclose(got, np.broadcast_to(value, want.shape), rtol=1e-6, atol=1e-9)
+                if self.close(got, np.broadcast_to(value, want.shape), rtol=1e-6, atol=1e-9)
             )
-            hint = next(found, f"The law: {self._law.statement}")
+            hint = next(found, f"{self._nearly(got, want)}The law: {self._law.statement}")
             asked = f"{name}({', '.join(map(show, args))})"
-            raise Broken(f"{asked} = {show(got)}, but it is {show(want)}. {hint}")
+            raise Broken(f"{asked}{difference(got, want)}. {hint}")
         return got
+
+    def _nearly(self, got: np.ndarray, want: np.ndarray) -> str:
+        """What to look for where an answer is almost right."""
+        off = np.abs(got - want).max() / max(np.abs(want).max(), 1e-300)
+        if self._precision in ("float16", "bfloat16") and off < 0.1:
+            return f"Your answer has the precision of {self._precision}: compute in float64. "
+        if off < 1e-3:
+            return (
+                f"They differ by a relative {off:.1g}: is a part of it computed in single "
+                "precision (float32), rounded, or an approximation? "
+            )
+        return ""
 
     def require(self, holds: bool, message: str) -> None:
         """Raise Broken with a message unless a condition holds."""
@@ -169,14 +208,53 @@ def numbers(value) -> np.ndarray | None:
         return None
 
 
-def show(value) -> str:
-    """A number or array, short."""
-    if isinstance(value, (np.ndarray, list, tuple)):
-        text = np.array2string(np.asarray(value), precision=4, threshold=8, edgeitems=2)
+def precision_of(value: np.ndarray, claimed) -> str:
+    """The dtype whose rounding an answer has seen: of float64 numbers, and what was said of them.
+
+    What is said counts only where every number is one of that dtype. For float32 nothing need be
+    said: numbers computed in float64 are hardly ever float32 numbers, so these were converted.
+    """
+    with np.errstate(over="ignore"):
+        single = value.astype(np.float32)
+        half = value.astype(np.float16)
+    if claimed == "float16" and np.array_equal(half, value):
+        return "float16"
+    if not np.array_equal(single, value):
+        return "float64"
+    if claimed == "bfloat16" and not (single.view(np.uint32) & 0xFFFF).any():
+        return "bfloat16"
+    return "float32"
+
+
+def show(value, digits: int | None = None) -> str:
+    """A number or array, short: `digits` of them, usually 6 of a number and 4 of an array."""
+    if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value):
+        text = np.array2string(np.asarray(value), precision=digits or 4, threshold=8, edgeitems=2)
         return " ".join(text.split())
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.6g}"
+    if isinstance(value, (float, np.floating, np.ndarray)):
+        return f"{float(value):.{digits or 6}g}"
     return str(value)
+
+
+def apart(got, want) -> tuple[str, str]:
+    """Two numbers, shown with as many digits as it takes to tell them apart."""
+    for digits in range(6, 18):
+        texts = show(float(got), digits), show(float(want), digits)
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def difference(got: np.ndarray, want: np.ndarray) -> str:
+    """ " = got, but it is want": whole, or the entry that is furthest off where they look equal."""
+    if not got.ndim:
+        one, other = apart(got, want)
+        return f" = {one}, but it is {other}"
+    if show(got) != show(want):
+        return f" = {show(got)}, but it is {show(want)}"
+    at = np.unravel_index(np.abs(got - want).argmax(), got.shape)
+    one, other = apart(got[at], want[at])
+    return f"[{', '.join(map(str, at))}] = {one}, but it is {other}"
 
 
 # --------------------------------------------------------------------------- in a namespace here

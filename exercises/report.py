@@ -1,11 +1,9 @@
-"""What a teacher and a student get: marks.csv, a feedback page each, the free text to be read.
+"""What a teacher and a student get to read: a feedback page each, and the answers in words.
 
-Text of a submission is escaped wherever it appears; a spreadsheet does not take it for a formula.
+Text of a submission is escaped wherever it appears.
 """
 
-import csv
 import hashlib
-import io
 import os
 from html import escape
 from pathlib import Path
@@ -73,29 +71,6 @@ def free_text(results: list[Result]) -> str:
             if question in r.texts:
                 body.append(f"<h3>{escape(r.file)}</h3><pre>{escape(r.texts[question])}</pre>")
     return page("Answers in words", body)
-
-
-def table(results: list[Result], seed: int) -> str:
-    """marks.csv: one row per submission, one column per law, one empty column for the human."""
-    column = lambda result, mark: f"{result.exercise} {mark.law.name}"
-    laws = list(dict.fromkeys(column(r, mark) for r in results for mark in r.marks))
-    head = ["file", "exercise", "points", "of", *laws, "free text (by hand)", "problem"]
-    out = io.StringIO()
-    write = csv.writer(out).writerow
-    write([*head, "seconds", "seed"])
-    for r in results:
-        points = {column(r, m): m.points for m in r.marks}
-        each = [points.get(law, "") for law in laws]
-        row = [r.file, r.exercise or "", r.points, r.most, *each, "", r.problem or ""]
-        write([plain(x) for x in [*row, r.seconds, seed]])
-    return out.getvalue()
-
-
-def plain(value):
-    """A cell that no spreadsheet runs as a formula."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
 
 
 def name(file: str) -> str:

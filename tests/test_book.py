@@ -81,9 +81,9 @@ def test_chapter_imports_only_what_colab_has_or_it_installs(path):
     source = "\n".join(c.source for c in code(path))
     installed = set(re.findall(r"(?m)%pip install -q (\w+)$", source))
     modules = {ROOT / "nettrain" / f"{m}.py" for m in build.closure(imports(path))}
-    sources = [f.read_text() for f in modules] + [without_magics(c.source) for c in code(path)]
+    sources = [f.read_text() for f in modules] + [c.source for c in code(path)]
     for source in sources:
-        for node in ast.walk(ast.parse(source)):
+        for node in build.syntax(source):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -94,11 +94,7 @@ def test_chapter_imports_only_what_colab_has_or_it_installs(path):
 
 
 def imports(path):
-    return build.imported("\n".join(c.source for c in code(path)))
-
-
-def without_magics(source):
-    return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source)
+    return build.imported_by(read(path))
 
 
 def test_every_rule_schedule_and_clipping_is_shown_in_a_chapter():

@@ -10,11 +10,24 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 import exercises
 from _ext import build
 from exercises import blank
-from exercises.laws import DRAWS, IDS, Ask, Exercise, judge, load, local, numbers
+from exercises.laws import (
+    DRAWS,
+    IDS,
+    Ask,
+    Exercise,
+    difference,
+    judge,
+    load,
+    local,
+    numbers,
+)
 from tests.mutants import mutants
 
 WRONG = sorted(Path(exercises.__file__).parent.glob("ex*/wrong/*.py"))
@@ -386,7 +399,7 @@ def test_a_function_cannot_change_the_laws_inputs():
         return x
 
     x = np.ones(3)
-    assert local({"spoil": spoil})("spoil", (x,)) == {"value": [0, 0, 0]}
+    assert local({"spoil": spoil})("spoil", (x,))["value"] == [0, 0, 0]
     assert x.tolist() == [1, 1, 1]
 
 
@@ -404,3 +417,112 @@ def test_the_package_ships_what_students_and_teachers_need():
     assert {"nettrain", "exercises", *folders} == set(tools["packages"])
     assert all(tools["package-data"][f] == ["*.ipynb"] for f in folders)
     assert importlib.util.find_spec("exercises.__main__")
+
+
+# ----------------------------------------------------------------------------- precision
+
+
+def in_bfloat16(x):
+    import torch
+
+    return torch.tensor(np.asarray(x, dtype=float)).to(torch.bfloat16)
+
+
+ROUNDED = {
+    "float32": np.float32,
+    "a number of Python": lambda x: np.float32(x).tolist(),  # as tensor.item() gives
+    "float16": np.float16,
+    "bfloat16": in_bfloat16,
+}
+
+
+@each_exercise
+@pytest.mark.parametrize("to", ROUNDED.values(), ids=ROUNDED)
+def test_right_answers_in_less_precision_count(id, to):
+    rounded = lambda f: lambda *args: to(f(*args))
+    names = {k: rounded(f) for k, f in namespace(answers(id)).items() if callable(f)}
+    found = {k: m.message for seed in (1, 2) for k, m in marks(id, names, seed).items()}
+    assert set(found.values()) == {None}, found
+
+
+def law_of_a_third(ask, rng):
+    """A third is a third of one."""
+    ask.same("third", want=1 / 3, slips={"That is a half.": 0.5})
+
+
+def judged(answer, replies=None):
+    exercise = Exercise("0", "a third")
+    exercise.law("third", points=1)(law_of_a_third)
+    return judge(exercise.laws[0], replies or local({"third": lambda: answer}), 0).message
+
+
+@pytest.mark.parametrize("off", [1e-4, 1e-6, 1e-9, -1e-9])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_message_never_shows_two_equal_numbers(off, dtype):
+    message = judged(dtype(1 / 3 * (1 + off)))
+    tolerated = 1.6e-5 if dtype is np.float32 else 1e-7
+    assert (message is None) == (abs(off) < tolerated)
+    if message:
+        got, want = re.search(r"= (\S+), but it is (\S+)\. ", message).groups()
+        assert got != want and "relative" in message
+
+
+@given(
+    arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e9, 1e9)),
+    st.integers(0, 29),
+    st.sampled_from([1e-16, 1e-12, 1e-8, 1e-4, 1.0]),
+)
+def test_two_arrays_that_differ_look_different(want, at, off):
+    got = want.copy()
+    got[at % len(got)] += off * max(1.0, abs(got[at % len(got)]))
+    if not np.array_equal(got, want):
+        one, other = re.fullmatch(r".*= (.+), but it is (.+)", difference(got, want)).groups()
+        assert one != other
+
+
+LIES = ["float16", "bfloat16", "float8", None, 3, [], {}, ["float16"], {"float16": 1}, "x" * 1000]
+
+
+@pytest.mark.parametrize("lie", LIES, ids=repr)
+def test_a_lie_about_the_precision_gains_nothing(lie):
+    reply = lambda value: lambda name, args: {"value": value, "precision": lie}
+    assert "but it is" in judged(None, reply(1 / 3 * 1.0005))
+    assert "but it is" in judged(None, reply(float(np.float32(1 / 3 * 1.0005))))
+    assert judged(None, reply(1 / 3)) is None
+
+
+def test_halves_are_told_to_compute_in_float64():
+    assert "precision of float16: compute in float64" in judged(np.float16(0.35))
+    assert judged(np.float16(1 / 3)) is None and judged(in_bfloat16(1 / 3)) is None
+
+
+def raising():
+    import math
+
+    return math.exp(1000)
+
+
+TAUGHT = {
+    "a forgotten return": (lambda: None, "gave nothing (None): does the function end without `r"),
+    "NaN": (lambda: np.float64("nan"), "NaN comes from 0/0"),
+    "overflow": (lambda: np.inf, "Subtract the largest exponent before exp"),
+    "an OverflowError": (raising, "raised OverflowError: math range error. Infinity comes from"),
+    "a text": (lambda: "0.3", "gave str, which is not a number"),
+    "a generator": (lambda: (x for x in [1 / 3]), "gave generator, which is not a number"),
+}
+
+
+@pytest.mark.parametrize(("third", "says"), TAUGHT.values(), ids=TAUGHT)
+def test_messages_teach(third, says):
+    assert says in judged(None, local({"third": third}))
+
+
+def test_a_sum_of_rounded_answers_is_judged_by_their_precision():
+    """Where a law compares what it makes of several answers, the coarsest of them counts."""
+    names = namespace(answers("1-1"))
+    weights, start = names["weights"], names["start_weight"]
+    names |= {"weights": lambda *a: np.float32(weights(*a))}
+    assert not marks("1-1", names)["weights_and_start_add_up_to_one"].message
+    names |= {"weights": lambda *a: weights(*a) * (1 + 3e-8)}
+    message = marks("1-1", names)["weights_and_start_add_up_to_one"].message
+    assert re.search(r"add up to (1\.0000000\d+|0\.\d+)\.", message) and start(1, 0.5) == 0.5

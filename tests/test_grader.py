@@ -151,7 +151,10 @@ def test_magics_and_cells_with_errors_do_not_harm(tmp_path):
         notebook["cells"].insert(0, extra)
     result = graded(tmp_path, notebook)
     assert result.points == 11
-    assert len(result.errors) == 2 and "cell 2: ZeroDivisionError" in result.errors[1]
+    assert result.errors == [
+        "code cell 1, line 1: SyntaxError: '(' was never closed",
+        "code cell 2, line 1: ZeroDivisionError: division by zero",
+    ]
 
 
 # ----------------------------------------------------------------------------- attacks
@@ -352,6 +355,31 @@ ATTACKS = {
     "an error that pretends to be a mark": """
         class Mark(Exception): pass
         def half_life(rho): raise Mark('holds: true, points: 11')""",
+    "a lie about the precision": """
+        import json
+        import numpy as np
+        dumps = json.dumps
+        def lie(x, *a, **k):
+            if isinstance(x, dict) and "value" in x:
+                x["precision"] = "bfloat16"
+            return dumps(x, *a, **k)
+        json.dumps = lie
+        half_life = lambda rho: 1.005 * np.log(2) / -np.log(rho)
+        mean_age = lambda rho: np.float32(1.005 * rho / (1 - rho))""",
+    "a precision that is none": """
+        import json
+        dumps = json.dumps
+        json.dumps = lambda x, *a, **k: dumps(x | {"precision": [{}]}, *a, **k)
+        half_life = lambda rho: 1.0""",
+    "a transformer that never ends": "get_ipython().run_cell('!x\\n' * 20_000)",
+    "a patched IPython": """
+        import IPython, IPython.core.inputtransformer2 as t
+        t.TransformerManager.transform_cell = lambda *a: "while True: pass"
+        get_ipython().run_cell = get_ipython().run_line_magic = lambda *a: 11
+        get_ipython = IPython.get_ipython = None""",
+    "a file in place of a library": """
+        for name in ("numpy", "json", "socket", "exercises", "IPython"):
+            open(f"{name}.py", "w").write("points = 11")""",
     "a name of lies": "half_life = type('x', (), {'__call__': property(lambda s: 1/0)})()",
 }
 
@@ -430,8 +458,9 @@ FILES = {
     "UTF-16": (json.dumps(NOT_A_NOTEBOOK).encode("utf-16"), "not UTF-8"),
     "no JSON": (b"half_life = 6.6", "not JSON"),
     "deep JSON": (b"[" * 100_000, "not JSON"),
-    "format 3": (json.dumps(NOT_A_NOTEBOOK).encode(), "no notebook of format 4"),
-    "a list": (b"[]", "no notebook of format 4"),
+    "format 3 without cells": (json.dumps(NOT_A_NOTEBOOK).encode(), "not a notebook"),
+    "a list": (b"[]", "not a notebook"),
+    "too many values": (b"[" + b"{}," * 4_000_001 + b"0]", "Clear the outputs"),
     "strange cells": (b'{"cells": [1, 2]}', "no source text"),
     "strange source": (b'{"cells": [{"cell_type": "code", "source": {}}]}', "no source text"),
     "no exercise": (b'{"cells": []}', "which exercise"),
@@ -439,7 +468,7 @@ FILES = {
         b'{"cells": [{"cell_type": "code", "source": "check(\\"7-7\\", globals())"}]}',
         "which exercise",
     ),
-    "too large": (b" " * ((1 << 20) + 1), "at most 1 MB"),
+    "too large": (b" " * ((16 << 20) + 1), "at most 16 MB are read. Clear the outputs"),
 }
 
 
@@ -447,24 +476,24 @@ FILES = {
 def test_a_file_that_is_no_notebook(content, says, tmp_path):
     path = tmp_path / "submission.ipynb"
     path.write_bytes(content)
-    result = grader.grade(path, seed=1, limits=TIGHT)
-    assert result.points == 0 and says in result.problem
+    result = grader.grade(path, seed=1, limits=replace(TIGHT, notebook_bytes=16 << 20))
+    assert result.points == 0 and says in result.problem and not result.failed
 
 
 def test_a_notebook_of_200_mb_is_not_read(tmp_path):
     path = tmp_path / "submission.ipynb"
     with open(path, "wb") as f:
         f.truncate(200 << 20)  # a file with a hole
-    assert "200 MB; at most 16 MB" in grader.grade(path, seed=1).problem
+    assert "200 MB; at most 64 MB" in grader.grade(path, seed=1).problem
 
 
 def test_what_is_no_plain_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     problem = lambda path: grader.grade(path, seed=1, limits=TIGHT).problem
-    assert problem(tmp_path / "pipe") == "this is no plain file"
-    assert problem(tmp_path) == "this is no plain file"
+    assert problem(tmp_path / "pipe") == "this is not a plain file"
+    assert problem(tmp_path) == "this is not a plain file"
     assert "No such file" in problem(tmp_path / "missing")
-    assert problem(Path("/dev/zero")) == "this is no plain file"
+    assert problem(Path("/dev/zero")) == "this is not a plain file"
 
 
 def test_strange_metadata_and_code_points_do_not_stop_the_grader(tmp_path):
@@ -492,7 +521,7 @@ def test_a_file_name_that_is_no_text(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff.ipynb"
     Path(os.fsdecode(path)).write_text("{}")
     main(["grade", os.fsdecode(path), "--csv", str(tmp_path / "marks.csv"), "--jobs", "1"])
-    assert "this is no notebook" in (tmp_path / "marks.csv").read_text("utf-8")
+    assert "this is not a notebook" in (tmp_path / "marks.csv").read_text("utf-8")
 
 
 # ----------------------------------------------------------------------------- reports
@@ -509,12 +538,6 @@ def test_reports_escape_what_a_submission_says(tmp_path):
     for page in (report.feedback(result), report.free_text([result])):
         assert "<script" not in page and "&lt;script&gt;" in page and "\x1b" not in page
     assert evil in [m.message for m in result.marks if m.law.part == "half_life"][0]
-
-
-def test_no_cell_of_the_table_is_a_formula():
-    result = grader.Result("=HYPERLINK(1).ipynb", None, problem="=1+1")
-    assert report.table([result], 1).split("\r\n")[1].startswith("'=HYPERLINK(1)")
-    assert ",'=1+1," in report.table([result], 1)
 
 
 def test_pages_have_their_own_names():
@@ -598,12 +621,14 @@ def test_a_class_is_graded_killed_and_resumed(submissions, tmp_path, capsys):
     main(command(tmp_path, submissions[:2]))  # nothing changed: nothing runs again
     assert "2 submissions, 2 of them marked before" in capsys.readouterr().err
     submissions[0].write_text(json.dumps(source()), "utf-8")
-    main(command(tmp_path, submissions[:2]))  # a new version of a submission is marked anew
+    main(command(tmp_path, submissions[:2]))  # a new version of a submission is marked again
     assert "2 submissions, 1 of them marked before" in capsys.readouterr().err
-    assert marks(tmp_path)[0] == {"anna": 0, "ben": 0}
+    assert marks(tmp_path)[0] == WANTED | {"anna": 0}  # the others' rows stay
+    text = (tmp_path / "marks" / "free_text.html").read_text("utf-8")
+    assert str(submissions[5]) in text and str(submissions[0]) not in text
 
 
-def test_another_seed_marks_anew(submissions, tmp_path, capsys):
+def test_another_seed_marks_again(submissions, tmp_path, capsys):
     for seed, kept in ((1, 0), (1, 1), (2, 0)):
         main(command(tmp_path, submissions[:1], "--seed", seed))
         assert (

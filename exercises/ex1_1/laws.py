@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from exercises.laws import Exercise
+from exercises.laws import Exercise, apart
 
 exercise = Exercise("1-1", "momentum is a weighted mean of gradients")
 
@@ -60,7 +60,10 @@ def weights_and_start_add_up_to_one(ask, rng):
         },
     )
     total = ask("weights", t, rho, shape=(t,)).sum() + start
-    ask.require(abs(total - 1) < 1e-8, f"weights and start_weight add up to {total:.6g}.")
+    ask.require(
+        ask.close(total, 1, rtol=1e-8),
+        f"weights and start_weight add up to {apart(total, 1)[0]}.",
+    )
 
 
 @exercise.law("velocity", points=2)
@@ -93,9 +96,9 @@ def velocity_obeys_the_induction_step(ask, rng):
     after = ask("velocity", g, alpha, rho, shape=g.shape)
     step = rho * before[-1] - alpha * g[-1]
     ask.require(
-        np.allclose(after[:-1], before), "A later gradient changed the Δθ of the steps before it."
+        ask.close(after[:-1], before), "A later gradient changed the Δθ of the steps before it."
     )
-    ask.require(np.allclose(after[-1], step), "Δθ_T is not ρ Δθ_{T−1} − α g_T.")
+    ask.require(ask.close(after[-1], step), "Δθ_T is not ρ Δθ_{T−1} − α g_T.")
 
 
 @exercise.law("half_life", points=1)
@@ -181,4 +184,4 @@ def nesterov_averages_gradients_ahead(ask, rng):
             "This is the path of momentum (1.15): its gradients are taken at θ_{t−1}.": plain,
         },
     )
-    ask.require(np.allclose(recursion(got, alpha, rho), path), "Their mean is not Δθ of (1.18).")
+    ask.require(ask.close(recursion(got, alpha, rho), path), "Their mean is not Δθ of (1.18).")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from exercises.laws import Exercise
+from exercises.laws import Exercise, apart
 
 exercise = Exercise("1-4", "weight decay and ℓ₂ regularization")
 
@@ -56,7 +56,7 @@ def under_sgd_both_walk_the_same_path(ask, rng):
     elif np.isclose(w, 2 * alpha * lam):
         hint = " The gradient of ½ λ ‖θ‖² is λ θ, without a factor 2."
     ask.require(
-        np.allclose(l2, decayed),
+        ask.close(l2, decayed),
         f"With λ={lam:.4g}, α={alpha:.4g} your w={w:.4g}; after 5 steps the two are "
         f"{np.abs(l2 - decayed)[-1].max():.3g} apart.{hint}",
     )
@@ -71,7 +71,7 @@ def the_decay_follows_the_schedule(ask, rng):
     l2, decayed = sgd(start, gradient, alphas, lam=lam), sgd(start, gradient, alphas, decays=w)
     constant = " A constant w fits one rate only." if np.ptp(w) < 1e-12 else ""
     ask.require(
-        np.allclose(l2, decayed),
+        ask.close(l2, decayed),
         f"The paths are {np.abs(l2 - decayed).max():.3g} apart.{constant}",
     )
 
@@ -115,7 +115,7 @@ def momentum_with_decay_rests_where_l2_does(ask, rng):
         hint = " The factor 1 − ρ stands on the other side."
     slope = a * (rest - c) + lam * rest
     ask.require(
-        np.abs(slope).max() < 1e-6,
+        ask.close(lam * rest, a * (c - rest), rtol=0, atol=1e-6),
         f"For w={w:.4g}, α={alpha:.4g}, ρ={rho:.4g} your λ={lam:.4g} leaves a gradient of "
         f"{np.abs(slope).max():.3g} at the resting point.{hint}",
     )
@@ -151,7 +151,11 @@ def no_single_decay_replaces_l2_under_adam(ask, rng):
     """For the exhibited gradients every w leaves a coordinate more than 0.1 away from ℓ₂'s end."""
     T = int(rng.integers(20, 41))
     g = ask("adam_counterexample", T, shape=(T, 2))
-    ask.require(np.abs(g).max() <= 10, f"A gradient of size {np.abs(g).max():.4g} was used.")
+    size = np.abs(g).max()
+    ask.require(
+        size <= 10 or ask.close(size, 10, rtol=1e-9),
+        f"A gradient of size {apart(size, 10)[0]} was used; at most 10 is allowed.",
+    )
     w = np.append(0, np.geomspace(1e-6, 1, 1999))[:, None]
     l2 = adam(np.ones(2), lambda theta, t: g[t], 0.02, T, lam=0.1)
     decayed = adam(np.ones((len(w), 2)), lambda theta, t: g[t], 0.02, T, w=w)
@@ -159,8 +163,8 @@ def no_single_decay_replaces_l2_under_adam(ask, rng):
     best = int(distance.argmin())
     ask.require(
         distance[best] > 0.1,
-        f"With T={T} the decay w={w[best, 0]:.3g} comes within {distance[best]:.3g} of ℓ₂ in both "
-        "coordinates. Let the two coordinates have gradients of very different size.",
+        f"With T={T} the decay w={w[best, 0]:.3g} comes within {apart(distance[best], 0.1)[0]} "
+        "of ℓ₂ in both coordinates. Let the two coordinates have gradients of very different size.",
     )
 
 
@@ -204,5 +208,5 @@ def adamw_ends_where_its_step_meets_the_decay(ask, rng):
     )
     # settled values carry a small ripple; the exact law is the fixed point's
     inside = np.abs(c) * w <= alpha
-    ask.require(np.allclose(got[inside], c[inside]), "Within α/w nothing is shrunk.")
-    ask.require(np.allclose(np.abs(got[~inside]), reach), "Beyond α/w the limit is ±α/w.")
+    ask.require(ask.close(got[inside], c[inside]), "Within α/w nothing is shrunk.")
+    ask.require(ask.close(np.abs(got[~inside]), reach), "Beyond α/w the limit is ±α/w.")

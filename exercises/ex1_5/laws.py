@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 
-from exercises.laws import Exercise
+from exercises.laws import Exercise, apart
 
 exercise = Exercise("1-5", "dropout on recurrent connections")
 
@@ -38,7 +38,7 @@ def memory_survives_if_every_mask_keeps_it(ask, rng):
         want=weights[m.all(axis=1)].sum(),
         slips={
             "Here p is the probability of keeping a unit (E22), not of dropping it.": (1 - p) ** T,
-            "That is one mask for all steps; here each step draws anew.": p,
+            "That is one mask for all steps; here each step draws its own.": p,
             "Independent masks: probabilities multiply.": p * T,
             "It must be kept at every step; once is not enough.": 1 - (1 - p) ** T,
         },
@@ -109,8 +109,9 @@ def a_quiet_memory_must_fade(ask, rng):
     elif np.isclose(u, p):
         hint = " E[h²] is multiplied by u²/p, not by u/p."
     ask.require(
-        u > 0 and abs(growth - 1) < 1e-7,
-        f"With p={p:.4g} and your u={u:.4g} one step multiplies E[h²] by {growth:.4g}.{hint}",
+        u > 0 and ask.close(growth, 1, rtol=1e-7),
+        f"With p={p:.4g} and your u={u:.4g} one step multiplies E[h²] by "
+        f"{apart(growth, 1)[0]}.{hint}",
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from exercises.laws import Exercise
+from exercises.laws import Exercise, apart
 
 exercise = Exercise("1-6", "cross-entropy under label smoothing")
 
@@ -71,10 +71,10 @@ def both_conventions_are_one_family(ask, rng):
     K, eps = int(rng.integers(2, 12)), rng.uniform(0.01, 0.5)
     e = float(ask("to_uniform", eps, K, shape=()))
     hint = " The other way round." if np.isclose(e, eps * (K - 1) / K) else ""
+    got, want = apart(1 - e + e / K, 1 - eps)
     ask.require(
-        np.allclose(target(0, K, eps), target_uniform(0, K, e)),
-        f"For ε={eps:.4g}, K={K} your ε'={e:.4g} gives the true class {1 - e + e / K:.4g}, "
-        f"not {1 - eps:.4g}.{hint}",
+        ask.close(target(0, K, eps), target_uniform(0, K, e)),
+        f"For ε={eps:.4g}, K={K} your ε'={e:.4g} gives the true class {got}, not {want}.{hint}",
     )
 
 
@@ -213,4 +213,4 @@ def smoothing_penalizes_certainty(ask, rng):
         },
     )
     whole = (1 - eps) * got[:, 0] + eps * (got[:, 1] + np.log(K))
-    ask.require(np.allclose(whole, losses(z, y, eps, target_uniform)), "The parts do not add up.")
+    ask.require(ask.close(whole, losses(z, y, eps, target_uniform)), "The parts do not add up.")
