@@ -1,7 +1,29 @@
-"""Small mutations of code, one at a time: an operator, constant, comparison or sign changed."""
+"""Small mutations of code, one at a time: an operator, constant, comparison or sign changed.
 
+    python -m tests.mutants nettrain/sweep.py                  40 random ones; which tests notice?
+    python -m tests.mutants nettrain/sweep.py --from tune --count 20 --tests tests/test_sweep.py
+
+Every mutant is tried in a copy of the checkout, so the files here stay as they are. A run that
+takes longer than --seconds counts as noticed: the mutant never ends.
+"""
+
+import argparse
 import ast
 import copy
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("nettrain", "exercises", "tests", "benchmarks", "_ext", "pyproject.toml")
+SLOW = ("book", "browser", "colab", "pages", "grader", "exercises")  # they test no algorithm
+EQUIVALENT = {  # {module: {mutant without its line: why it changes nothing that a user can see}}
+}
 
 OPERATORS = {
     ast.Add: (ast.Sub,),
@@ -35,7 +57,7 @@ def variants(node):
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
         for value in (node.value + 1, node.value - 1):
             yield f"{value} for {node.value}", ast.Constant(value)
-    elif isinstance(node, ast.Return):
+    elif isinstance(node, ast.Return) and node.value is not None:
         yield "minus", ast.Return(ast.UnaryOp(ast.USub(), node.value))
     elif isinstance(node, ast.AugAssign):
         for operator in OPERATORS.get(type(node.op), ()):
@@ -43,12 +65,11 @@ def variants(node):
 
 
 def mutants(source):
-    """(what was changed, source) for every single change in the bodies of a cell's functions."""
+    """(what was changed, source) for every single change of a module's or a cell's code."""
     tree = ast.parse(source)
-    count = len(list(ast.walk(tree)))
-    for number in range(count):
-        node = list(ast.walk(tree))[number]
-        for word, _ in variants(node):
+    words = {id(part) for word in annotations(tree) for part in ast.walk(word)}
+    for number, node in enumerate(ast.walk(tree)):
+        for word, _ in variants(node) if id(node) not in words else ():
             other = copy.deepcopy(tree)
             target = list(ast.walk(other))[number]
             new = dict(variants(target))[word]
@@ -58,6 +79,14 @@ def mutants(source):
             yield f"line {node.lineno}: {word} in `{line}`", ast.unparse(other)
 
 
+def annotations(tree):
+    """The parts of a tree that are read by people only."""
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            if getattr(node, name, None) is not None:
+                yield getattr(node, name)
+
+
 def replace(tree, old, new):
     for parent in ast.walk(tree):
         for name, value in ast.iter_fields(parent):
@@ -65,3 +94,84 @@ def replace(tree, old, new):
                 setattr(parent, name, new)
             elif isinstance(value, list) and any(v is old for v in value):
                 setattr(parent, name, [new if v is old else v for v in value])
+
+
+def tests_of(path: Path) -> list[str]:
+    """The test files that name a module: its own first."""
+    name = path.stem
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    files = [f for f in files if f.stem.removeprefix("test_") not in SLOW]
+    using = [f for f in files if re.search(rf"nettrain.*\b{name}\b", f.read_text("utf-8"))]
+    using.sort(key=lambda f: (f.stem != f"test_{name}", f.stat().st_size))
+    return [str(f.relative_to(ROOT)) for f in using]
+
+
+def notices(folder: Path, tests: list[str], seconds: float) -> bool:
+    """Whether a test fails in a copy of the checkout."""
+    quiet = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not compiler"]
+    command = [sys.executable, "-m", "pytest", *quiet, *tests]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=folder, env=env, timeout=seconds, capture_output=True)
+    except subprocess.TimeoutExpired:
+        return True
+    if done.returncode not in (0, 1, 2):  # 2: the module cannot even be imported
+        raise RuntimeError(done.stdout.decode()[-2000:] + done.stderr.decode()[-2000:])
+    return done.returncode != 0
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("module", type=Path)
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--from", dest="names", nargs="*", help="only in these functions")
+    parser.add_argument("--tests", nargs="*", help="default: all that name the module")
+    options = parser.parse_args(argv)
+    path = options.module.resolve().relative_to(ROOT)
+    source = (ROOT / path).read_text("utf-8")
+    lines = wanted_lines(source, options.names)
+    every = [m for m in mutants(source) if int(m[0].split(":")[0].split()[1]) in lines]
+    chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
+    tests, alive, excused = options.tests or tests_of(path), [], 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in COPIED:
+            place, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
+            shutil.copytree(place, folder / name, ignore=ignore) if place.is_dir() else shutil.copy(
+                place, folder
+            )
+        if notices(folder, tests, options.seconds):
+            raise SystemExit(f"the tests fail without a mutation: {' '.join(tests)}")
+        for number, (word, mutant) in enumerate(chosen, 1):
+            if word.split(": ", 1)[1] in EQUIVALENT.get(path.stem, {}):
+                excused += 1
+                continue
+            (folder / path).write_text(mutant, "utf-8")
+            killed = notices(folder, tests, options.seconds)
+            alive += [] if killed else [word]
+            print(f"{number:3} {'killed' if killed else 'ALIVE '} {word}", flush=True)
+    tried = len(chosen) - excused
+    print(
+        f"{path}: {tried - len(alive)} of {tried} killed, {excused} equivalent; {len(every)} in all"
+    )
+    return bool(alive)
+
+
+def wanted_lines(source: str, names: list[str] | None) -> set[int]:
+    """The lines of the named functions and classes; all lines without names."""
+    if not names:
+        return set(range(1, source.count("\n") + 2))
+    found = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names
+    ]
+    if missing := set(names) - {node.name for node in found}:
+        raise SystemExit(f"no function or class {', '.join(sorted(missing))} in this module")
+    return {k for node in found for k in range(node.lineno, node.end_lineno + 1)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -119,6 +119,20 @@ def test_a_draw_beside_others_is_the_draw_alone():
         assert torch.equal(orders[i], draws.bits(k, 9).argsort())
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+def test_normal_numbers_are_those_of_box_and_muller(n):
+    u1, u2 = draws.uniform(key(3, 1), torch.Size([2, (n + 1) // 2])).double().numpy()
+    pairs = np.sqrt(-2 * np.log1p(-u1)) * np.exp(2j * np.pi * u2)  # r e^(iφ)
+    found = draws.normal(key(3, 1), torch.Size([n])).double().numpy()
+    assert found == pytest.approx(np.concatenate([pairs.real, pairs.imag])[:n], abs=1e-5)
+
+
+def test_a_uniform_zero_gives_a_finite_normal_number(monkeypatch):
+    for u in (0.0, 1 - 2.0**-24):
+        monkeypatch.setattr(draws, "uniform", lambda _, shape: torch.full(shape, u))
+        assert draws.normal(key(0), torch.Size([4])).isfinite().all()
+
+
 # ------------------------------------------------------------------------ seeds
 
 
