@@ -10,13 +10,13 @@ regularization  penalties, dropout, labels       architecture    networks, rules
 activations     Maxout, an activation's moments  landscape       loss surfaces, curvature
 losses          squared, Brier, hinge            probes          what a rule does to a gradient
 blocks          parts of architectures           misprints       the sources' wrong forms
-draws           random numbers of a key          recording       a function as a list of operations
+draws           random numbers of a key          precision       statistics of numbers of any size
 
 Joints
 adapter         a rule as a torch optimizer      data            data sets with fixed splits
 training        one run: a plain, seeded loop    figures         how the book draws
 sweep           many runs at once                evidence        how a claim becomes a verdict
-models          small networks
+models          small networks                   recording       a function as a list of operations
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

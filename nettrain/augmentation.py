@@ -1,7 +1,10 @@
 """Augmentation: random changes of training images, x [n, c, h, w], that keep their class.
 
 The functions do what they are told, image by image; `Augment` tells them, at random. Between pixels
-they interpolate linearly; what comes from outside the image has the value `fill`.
+they interpolate linearly; what comes from outside the image has the value `fill`. Coordinates are
+computed in float32 for pictures of half precision and of bytes (uint8, which are rounded again);
+results have the dtype of x. Other integers are refused by a TypeError, and bytes where noise is
+added, whose std would have no unit.
 """
 
 import math
@@ -12,29 +15,36 @@ from torch import Tensor
 
 from nettrain import draws
 from nettrain.draws import Keyed
+from nettrain.precision import check_floats, wide
 
 
 def warp(x: Tensor, A: Tensor, b: Tensor, *, fill: float = 0.0) -> Tensor:
     """yᵢ(p) = xᵢ(Aᵢ p + bᵢ) for each pixel p = (row, column), measured from the image's centre.
 
     A [n, 2, 2], b [n, 2] in pixels. Bilinear: a point between four pixels is their weighted mean.
+    A NaN in A or b gives NaN, in bytes 0. Raises ValueError for another shape of x and for bytes
+    with a fill outside [0, 255].
     """
-    n, c, h, w = x.shape
-    rows, columns = (torch.arange(m, dtype=x.dtype, device=x.device) - (m - 1) / 2 for m in (h, w))
+    n, c, h, w = _check(x, fill).shape
+    image = wide(x)
+    like = dict(dtype=image.dtype, device=x.device)
+    rows, columns = (torch.arange(m, **like) - (m - 1) / 2 for m in (h, w))
     p = torch.stack([rows.repeat_interleave(w), columns.repeat(h)])  # [2, hw]
-    q = A.to(x.dtype) @ p + b.to(x.dtype)[:, :, None]
-    r, s = q[:, 0] + (h - 1) / 2, q[:, 1] + (w - 1) / 2  # counted from the first pixel
+    q = A.to(image.dtype) @ p + b.to(image.dtype)[:, :, None]
+    r = (q[:, 0] + (h - 1) / 2).clamp(-1, h)  # counted from the first pixel
+    s = (q[:, 1] + (w - 1) / 2).clamp(-1, w)
     r0, s0 = r.floor(), s.floor()
-    padded = F.pad(x, [1, 1, 1, 1], value=fill).flatten(2)  # all that is outside is this frame
+    padded = F.pad(image, [1, 2, 1, 2], value=fill).flatten(2)  # all that is outside is this frame
+    first = (r0.nan_to_num(-1).long() + 1) * (w + 3) + s0.nan_to_num(-1).long() + 1
 
-    def pixel(r, s):
-        place = (r.clamp(-1, h) + 1) * (w + 2) + s.clamp(-1, w) + 1
-        return padded.gather(2, place.long()[:, None].expand(-1, c, -1))
+    def pixel(down, right):
+        place = first + down * (w + 3) + right
+        return padded.gather(2, place[:, None].expand(-1, c, -1))
 
     u, v = (r - r0)[:, None], (s - s0)[:, None]
-    top = (1 - v) * pixel(r0, s0) + v * pixel(r0, s0 + 1)
-    bottom = (1 - v) * pixel(r0 + 1, s0) + v * pixel(r0 + 1, s0 + 1)
-    return ((1 - u) * top + u * bottom).view(n, c, h, w)
+    top = (1 - v) * pixel(0, 0) + v * pixel(0, 1)
+    bottom = (1 - v) * pixel(1, 0) + v * pixel(1, 1)
+    return _like(x, (1 - u) * top + u * bottom).view(n, c, h, w)
 
 
 def turn(angle: Tensor, factor: Tensor) -> Tensor:
@@ -42,7 +52,8 @@ def turn(angle: Tensor, factor: Tensor) -> Tensor:
 
     A = (cos a, sin a; −sin a, cos a) / factor, the inverse of what happens to the picture.
     """
-    cos, sin = torch.cos(angle * math.pi / 180) / factor, torch.sin(angle * math.pi / 180) / factor
+    a = wide(angle) * math.pi / 180
+    cos, sin = torch.cos(a) / factor, torch.sin(a) / factor
     return torch.stack([cos, sin, -sin, cos], -1).view(-1, 2, 2)
 
 
@@ -63,12 +74,29 @@ def zoom(x: Tensor, factor: Tensor, *, fill: float = 0.0) -> Tensor:
 
 def shift(x: Tensor, by: Tensor, *, fill: float = 0.0) -> Tensor:
     """Move each image by [n, 2] pixels, down and to the right; fractions are interpolated."""
-    return warp(x, torch.eye(2, device=x.device).expand(len(x), 2, 2), -by, fill=fill)
+    return warp(x, torch.eye(2, device=x.device).expand(len(x), 2, 2), -wide(by), fill=fill)
 
 
 def noise(x: Tensor, std: float, key: Tensor) -> Tensor:
-    """y = x + std · z with z ~ N(0, 1) for each pixel, drawn from a key."""
-    return x + std * draws.normal(key, x.shape)
+    """y = x + std · z with z ~ N(0, 1) for each pixel, drawn from a key.  TypeError for bytes."""
+    if getattr(x, "dtype", None) == torch.uint8:
+        raise TypeError(f"x is {x.dtype}; give floating point numbers, as x.float() / 255")
+    return (wide(check_floats("x", x)) + std * draws.normal(key, x.shape)).to(x.dtype)
+
+
+def _check(x: Tensor, fill: float) -> Tensor:
+    if getattr(x, "dtype", None) != torch.uint8:
+        check_floats("x", x)
+    elif not 0 <= fill <= 255:
+        raise ValueError(f"fill={fill} is outside [0, 255], the values of {x.dtype}")
+    if x.ndim != 4:
+        raise ValueError(f"x has shape {list(x.shape)}; give pictures [n, c, h, w]")
+    return x
+
+
+def _like(x: Tensor, y: Tensor) -> Tensor:
+    """y in the dtype of x; where that is bytes, rounded."""
+    return y.nan_to_num(0).round().to(x.dtype) if x.dtype == torch.uint8 else y.to(x.dtype)
 
 
 class Augment(Keyed):

@@ -10,11 +10,13 @@ input feeds. Numbers are drawn on the CPU in torch's default dtype. The second n
 a variance, always.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 Scheme = Callable[..., Tensor]
 
@@ -22,8 +24,9 @@ Scheme = Callable[..., Tensor]
 def fan(shape: Sequence[int]) -> tuple[int, int]:
     """(n_in, n_out): channels times the pixels of the kernel.
 
-    As in torch, groups of a convolution are not known from its shape and not considered. Raises
-    ValueError for fewer than two dimensions and for an empty one.
+    As in torch, groups of a convolution are not known from its shape and not considered;
+    `initialize` asks for one group at a time. Raises ValueError for fewer than two dimensions and
+    for an empty one.
     """
     shape = tuple(shape)
     if len(shape) < 2 or min(shape) < 1:
@@ -122,26 +125,59 @@ def initialize(net: nn.Module, scheme: Scheme, *, generator=None) -> nn.Module:
 
         model = lambda: initialize(mlp([196, 32, 10]), he)
 
-    Other parameters stay. Returns the network, so that it can be a model of `training.build` and of
-    a sweep. Raises ValueError if there is no such layer or if the scheme gives another shape,
-    TypeError for a transposed convolution, whose weight has n_in first.
+    Each group of a convolution gets its own draw, by its own n_in and n_out. A parametrized weight
+    (`weight_norm`) is assigned through its parametrization. Other parameters stay. Returns the
+    network, so that it can be a model of `training.build` and of a sweep. Before anything changes
+    it raises ValueError if there is no such layer, if the scheme gives another shape and for values
+    that a parametrization cannot take (weight norm: zeros); TypeError for a transposed convolution,
+    whose n_in depends on its stride, and for a weight that a hook computes.
     """
     convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     if wrong := [name for name, m in net.named_modules() if isinstance(m, transposed)]:
-        raise TypeError(f"{wrong[0]!r} is a transposed convolution; its n_in and n_out are swapped")
-    layers = [m for m in net.modules() if isinstance(m, (nn.Linear, *convolutions))]
+        raise TypeError(f"{wrong[0]!r} is a transposed convolution; fill its weight by hand")
+    layers = {k: m for k, m in net.named_modules() if isinstance(m, (nn.Linear, *convolutions))}
     if not layers:
         raise ValueError(f"{type(net).__name__} has no linear or convolution layer to initialize")
-    for layer in layers:
-        weight = scheme(layer.weight.shape, generator=generator)
-        if weight.shape != layer.weight.shape:
-            shapes = f"{list(weight.shape)} for a weight of shape {list(layer.weight.shape)}"
-            raise ValueError(f"the scheme gives {shapes}")
-        layer.weight.copy_(weight)
+    values = []
+    for name, layer in layers.items():
+        values.append((name, layer, "weight", _draw(layer, scheme, generator)))
         if layer.bias is not None:
-            layer.bias.zero_()
+            values.append((name, layer, "bias", torch.zeros_like(layer.bias)))
+    for each in values:
+        _check_assignable(*each)
+    for _, layer, kind, value in values:
+        if parametrize.is_parametrized(layer, kind):
+            setattr(layer, kind, value)
+        else:
+            getattr(layer, kind).copy_(value)
     return net
+
+
+def _draw(layer: nn.Module, scheme: Scheme, generator) -> Tensor:
+    """A weight for the layer, one call of the scheme for each group of a convolution."""
+    groups = getattr(layer, "groups", 1)
+    shape = torch.Size([layer.weight.shape[0] // groups, *layer.weight.shape[1:]])
+    parts = [scheme(shape, generator=generator) for _ in range(groups)]
+    if wrong := [part for part in parts if part.shape != shape]:
+        shapes = f"{list(wrong[0].shape)} for a weight of shape {list(shape)}"
+        raise ValueError(f"the scheme gives {shapes}")
+    return torch.cat(parts).to(layer.weight)
+
+
+def _check_assignable(name: str, layer: nn.Module, kind: str, value: Tensor) -> None:
+    """Raises unless layer.weight (or bias) can be given the value, through its parametrizations."""
+    name = f"{name}.{kind}" if name else kind
+    if parametrize.is_parametrized(layer, kind):
+        trial = copy.deepcopy(layer.parametrizations[kind])
+        try:
+            trial.right_inverse(value)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{name} cannot have these values: {error}") from error
+        if not trial().isfinite().all():
+            raise ValueError(f"{name} cannot have these values: its parametrization makes them NaN")
+    elif not isinstance(getattr(layer, kind), nn.Parameter):  # as by torch.nn.utils.prune
+        raise TypeError(f"{name} is computed by a hook; give a parameter or a parametrization")
 
 
 def _not_negative(name: str, value: float) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nettrain import probes
 from nettrain.optimizers import Rule, state_names
+from nettrain.precision import check_floats, norm, scaled, wide
 
 Surface = Callable[[Tensor], Tensor]
 
@@ -85,10 +86,17 @@ def cliff(theta: Tensor, h0: float = 0.3, steps: int = 100, target: float = 0.65
 
 
 def gradient(f: Surface, theta: Tensor) -> Tensor:
-    """∇f at each point.  [..., P] -> [..., P]"""
+    """∇f at each point, zero where f does not depend on θ.  [..., P] -> [..., P]"""
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
-        return torch.autograd.grad(f(theta).sum(), theta)[0]
+        return _slope(f(theta).sum(), theta)
+
+
+def _slope(y: Tensor, theta: Tensor, v: Tensor | None = None, **how) -> Tensor:
+    """vᵀ ∂y / ∂θ, zeros if y was made without θ: of a plane, say, no graph remains."""
+    if not y.requires_grad:
+        return torch.zeros_like(theta)
+    return torch.autograd.grad(y, theta, v, materialize_grads=True, **how)[0]
 
 
 def path(
@@ -141,16 +149,17 @@ def hessian(f: Surface, theta: Tensor) -> Tensor:
     """H_ij = ∂²f / ∂θ_i ∂θ_j, exact, one backward pass per column.  [..., P] -> [..., P, P]"""
     theta = theta.detach().requires_grad_()
     with torch.enable_grad():
-        (g,) = torch.autograd.grad(f(theta).sum(), theta, create_graph=True)
+        g = _slope(f(theta).sum(), theta, create_graph=True)
         sums = g.flatten(0, -2).sum(0) if g.ndim > 1 else g
-        rows = [torch.autograd.grad(s, theta, retain_graph=True)[0] for s in sums]
+        rows = [_slope(s, theta, retain_graph=True) for s in sums]
     return torch.stack(rows, -2)
 
 
 def index(eigenvalues: Tensor, zero: float = 1e-6) -> Tensor:
-    """Fraction of eigenvalues below −zero · max |λ|.  [..., P] -> [...]"""
+    """Fraction of eigenvalues below −zero · max |λ|; NaN if one of them is.  [..., P] -> [...]"""
     scale = eigenvalues.abs().amax(-1, keepdim=True)
-    return (eigenvalues < -zero * scale).to(eigenvalues.dtype).mean(-1)
+    negative = (eigenvalues < -zero * scale).to(eigenvalues.dtype)
+    return torch.where(eigenvalues.isnan(), eigenvalues, negative).mean(-1)
 
 
 def sharpness(f: Surface, theta: Tensor, steps: int = 60) -> Tensor:
@@ -158,27 +167,37 @@ def sharpness(f: Surface, theta: Tensor, steps: int = 60) -> Tensor:
 
         v ← H v / ‖H v‖,  λ = vᵀ H v
 
-    Finds the eigenvalue of largest size: where training ended, that is the largest one.
+    Finds the eigenvalue of largest size: where training ended, that is the largest one. Zero on a
+    plane, where H v = 0. Raises ValueError unless steps > 0.
     """
+    if not steps > 0:
+        raise ValueError(f"steps={steps} must be positive")
     theta = theta.detach().requires_grad_()
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(theta.shape[-1], generator=generator).to(theta).expand(theta.shape)
     with torch.enable_grad():
-        (g,) = torch.autograd.grad(f(theta).sum(), theta, create_graph=True)
+        g = _slope(f(theta).sum(), theta, create_graph=True)
         for _ in range(steps):
-            v = v / v.norm(dim=-1, keepdim=True)
-            (hv,) = torch.autograd.grad(g, theta, v, retain_graph=True)
+            v = unit(v)
+            hv = _slope(g, theta, v, retain_graph=True)
             v, value = hv, (v * hv).sum(-1)
     return value
+
+
+def unit(v: Tensor) -> Tensor:
+    """v / ‖v‖, zero where v is.  [..., P] -> [..., P]"""
+    u, _ = scaled(v, -1)
+    return (u / u.norm(dim=-1, keepdim=True).clamp(min=1)).to(v.dtype)  # max |u| ≥ 1 unless u = 0
 
 
 def rescale(theta: Tensor, sizes: Sequence[int], factor: float) -> Tensor:
     """W₁, b₁ times factor, W₂ over factor: the same function of a ReLU network.  [P] -> [P]
 
-    σ(a z) = a σ(z) for a > 0. Dinh et al. 2017. Raises ValueError unless factor > 0.
+    σ(a z) = a σ(z) for a > 0. Dinh et al. 2017. Raises ValueError unless factor is positive and
+    finite.
     """
-    if not factor > 0:
-        raise ValueError(f"factor={factor} must be positive")
+    if not 0 < factor < math.inf:
+        raise ValueError(f"factor={factor} must be positive and finite")
     first = (sizes[0] + 1) * sizes[1]
     second = first + sizes[1] * sizes[2]
     parts = theta[..., :first] * factor, theta[..., first:second] / factor, theta[..., second:]
@@ -187,9 +206,9 @@ def rescale(theta: Tensor, sizes: Sequence[int], factor: float) -> Tensor:
 
 def between(one: Tensor, other: Tensor, points: int = 21) -> Tensor:
     """θ = (1 − s) θ₁ + s θ₂ for s from 0 to 1.  [..., P], [..., P] -> [points, ..., P]"""
-    s = torch.linspace(0, 1, points, dtype=one.dtype, device=one.device)
+    s = torch.linspace(0, 1, points, dtype=wide(check_floats("one", one)).dtype, device=one.device)
     s = s.view(-1, *(1,) * one.ndim)
-    return (1 - s) * one + s * other
+    return ((1 - s) * one + s * other).to(one.dtype)
 
 
 def critical_points(f: Surface, theta: Tensor, steps: int = 50, reach: float = 0.5) -> Tensor:
@@ -206,7 +225,7 @@ def critical_points(f: Surface, theta: Tensor, steps: int = 50, reach: float = 0
         values = torch.where(values < 0, -1, 1) * values.abs().clamp(min=1e-3)
         along = (vectors.mT @ gradient(f, theta)[..., None])[..., 0]
         step = (vectors @ (along / values)[..., None])[..., 0]
-        theta = theta - step * (reach / step.norm(dim=-1, keepdim=True)).clamp(max=1)
+        theta = theta - step * (reach / norm(step, -1)).clamp(max=1)
     return theta
 
 

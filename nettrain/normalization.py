@@ -2,6 +2,9 @@
 
 `normalize` is the equation; the layers differ in the axis along which they take mean and variance.
 Parameters and results are those of torch.nn's layers; ε stands inside the root, as in the papers.
+So a variance far below ε counts as none, as in torch; one beyond the largest number gives zeros.
+Numbers of half precision (float16, bfloat16) are computed with in float32; results have the dtype
+of x. Integers are refused by a TypeError.
 """
 
 import math
@@ -10,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from nettrain.precision import check_floats, scaled, wide
 
 
 def normalize(x: Tensor, mean: Tensor, var: Tensor, *, eps: float = 1e-5) -> Tensor:
@@ -24,9 +29,10 @@ class BatchNorm(nn.Module):
 
     [n, d] -> [n, d], or [n, d, *places] with places counted as further examples. In training the
     running statistics move by `rate` towards the batch's; the running variance is the unbiased one
-    (divided by n − 1), as in the paper and in torch, whose `momentum` is our rate. Eqs. 1.44-1.47;
-    Ioffe & Szegedy 2015. Raises ValueError for another d and for a training batch of one value
-    per feature.
+    (divided by n − 1), as in the paper and in torch, whose `momentum` is our rate. What replaces
+    them by those of all examples is `full_statistics`: torch.optim.swa_utils.update_bn looks for
+    torch's own layers and passes over this one. Eqs. 1.44-1.47; Ioffe & Szegedy 2015. Raises
+    ValueError for another d and for a training batch of one value per feature.
     """
 
     def __init__(self, d: int, *, rate: float = 0.1, eps: float = 1e-5):
@@ -40,8 +46,10 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(d))
 
     def forward(self, x: Tensor) -> Tensor:
+        dtype = check_floats("x", x).dtype
         if x.ndim < 2 or x.shape[1] != len(self.gamma):
             raise ValueError(f"x has shape {list(x.shape)}, but d={len(self.gamma)}: [n, d, ...]")
+        x = wide(x)
         rest = [dim for dim in range(x.ndim) if dim != 1]
         along = lambda v: v.view(-1, *[1] * (x.ndim - 2))  # [d] beside [n, d, *places]
         mean, var = self.running_mean, self.running_var
@@ -56,7 +64,7 @@ class BatchNorm(nn.Module):
                 self.running_mean += self.rate * (mean - self.running_mean)
                 self.running_var += self.rate * (var * n / (n - 1) - self.running_var)
         mean, var, gamma, beta = map(along, (mean, var, self.gamma, self.beta))
-        return gamma * normalize(x, mean, var, eps=self.eps) + beta
+        return (gamma * normalize(x, mean, var, eps=self.eps) + beta).to(dtype)
 
     def extra_repr(self) -> str:
         return f"{len(self.gamma)}, rate={self.rate}, eps={self.eps}"
@@ -70,10 +78,11 @@ def batch_norm_backward(dy, x, gamma, *, eps: float = 1e-5) -> tuple[Tensor, Ten
 
     The two means are what μ and σ² contribute: they depend on x.
     """
+    dtype, dy, x = x.dtype, wide(dy), wide(x)
     mean, var = x.mean(0), x.var(0, correction=0)
     x_hat = normalize(x, mean, var, eps=eps)
     dx = gamma / (var + eps).sqrt() * (dy - dy.mean(0) - x_hat * (dy * x_hat).mean(0))
-    return dx, (dy * x_hat).sum(0), dy.sum(0)
+    return dx.to(dtype), (dy * x_hat).sum(0).to(dtype), dy.sum(0).to(dtype)
 
 
 @torch.no_grad()
@@ -81,22 +90,29 @@ def full_statistics(net: nn.Module, x: Tensor) -> nn.Module:
     """Replace all running statistics of a network by those of the examples x, all in one batch.
 
     What eq. 1.43 asks for once training has ended: layer after layer, with the layers before it
-    already normalized by theirs. Changes the network and returns it. Raises ValueError if it has
-    no batch norm.
+    already normalized by theirs. It does what torch.optim.swa_utils.update_bn does for torch's
+    layers, with one batch. Changes the network and returns it. Raises ValueError if it has no batch
+    norm.
     """
     layers = [m for m in net.modules() if isinstance(m, BatchNorm)]
     if not layers:
         raise ValueError(f"{type(net).__name__} has no BatchNorm layer with running statistics")
-    training, rates = [m.training for m in net.modules()], [m.rate for m in layers]
+    modes = [(m, m.training) for m in net.modules()]
+    before = [(m, m.rate, m.running_mean.clone(), m.running_var.clone()) for m in layers]
     net.eval()
     for m in layers:
         m.training, m.rate = True, 1.0
+        m.running_mean.zero_(), m.running_var.zero_()  # else NaN or what is rounded away would stay
     try:
         net(x)
+    except BaseException:
+        for m, _, mean, var in before:
+            m.running_mean.copy_(mean), m.running_var.copy_(var)
+        raise
     finally:
-        for m, mode in zip(net.modules(), training, strict=True):
+        for m, mode in modes:
             m.training = mode
-        for m, rate in zip(layers, rates, strict=True):
+        for m, rate, _, _ in before:
             m.rate = rate
     return net
 
@@ -116,10 +132,12 @@ class LayerNorm(nn.Module):
         self.gamma, self.beta = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d))
 
     def forward(self, x: Tensor) -> Tensor:
+        dtype = check_floats("x", x).dtype
         if not x.ndim or x.shape[-1] != len(self.gamma):
             raise ValueError(f"x has shape {list(x.shape)}, but d={len(self.gamma)}: [..., d]")
+        x = wide(x)
         mean, var = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
-        return self.gamma * normalize(x, mean, var, eps=self.eps) + self.beta
+        return (self.gamma * normalize(x, mean, var, eps=self.eps) + self.beta).to(dtype)
 
     def extra_repr(self) -> str:
         return f"{len(self.gamma)}, eps={self.eps}"
@@ -150,29 +168,63 @@ class WeightNorm(nn.Module):
     """
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
-        return g * v / self._length(v)
+        u, _ = self._scaled(v)  # u has the direction of v, and squares that do not overflow
+        return (g * u / self._length(u)).to(v.dtype)
 
     def right_inverse(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        """W -> (g, v), with v = W."""
-        return self._length(W), W
+        """W -> (g, v), with v = W.  Raises ValueError for a row that is zero or not finite."""
+        u, scale = self._scaled(W)
+        g = (scale * self._length(u)).to(W.dtype)
+        if bad := (~((g > 0) & g.isfinite())).flatten().nonzero().flatten().tolist():
+            raise ValueError(f"units {bad} have no direction: all zero, or no length in {W.dtype}")
+        return g, W
+
+    def _scaled(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        return scaled(v, list(range(1, v.ndim)))
 
     def _length(self, v: Tensor) -> Tensor:
         return v.square().sum(list(range(1, v.ndim)), keepdim=True).sqrt()
+
+
+class TransposedWeightNorm(WeightNorm):
+    """WeightNorm of a transposed convolution, whose weight is [n_in, n_out / groups, *kernel]."""
+
+    def __init__(self, groups: int):
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:
+        return swap_channels(super().forward(g, swap_channels(v, self.groups)), self.groups)
+
+    def right_inverse(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """W -> (g, v), with v = W and g [n_out, 1, ...]; raises what WeightNorm raises."""
+        g, _ = super().right_inverse(swap_channels(W, self.groups))
+        return g, W
+
+
+def swap_channels(W: Tensor, groups: int) -> Tensor:
+    """[n_in, n_out / groups, *kernel] -> [n_out, n_in / groups, *kernel], and back."""
+    return W.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def weight_norm(layer: nn.Module) -> nn.Module:
     """Train length g and direction v of each output unit's weights in place of the weights.
 
     The layer computes what it did. Changes the layer and returns it. Raises ValueError for a layer
-    without a weight of two or more dimensions and for a unit whose weights are all zero.
+    without a weight of two or more dimensions and for a unit whose weights are all zero or whose
+    length is not a number of their dtype; TypeError for integers (a quantized layer).
     """
     W = getattr(layer, "weight", None)
     if not isinstance(W, Tensor) or W.ndim < 2:
         raise ValueError(f"{type(layer).__name__} has no weight [n_out, n_in, ...] to normalize")
-    if (zero := (W == 0).flatten(1).all(1)).any():
-        raise ValueError(f"units {zero.nonzero().flatten().tolist()} have no direction: all zero")
-    parametrize.register_parametrization(layer, "weight", WeightNorm())
+    transposed = isinstance(layer, TRANSPOSED)
+    rule = TransposedWeightNorm(layer.groups) if transposed else WeightNorm()
+    rule.right_inverse(check_floats("weight", W.detach()))  # refuses before the layer is changed
+    parametrize.register_parametrization(layer, "weight", rule)
     return layer
+
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class LocalResponseNorm(nn.Module):
@@ -192,12 +244,14 @@ class LocalResponseNorm(nn.Module):
         self.n, self.k, self.alpha, self.beta = n, k, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
+        dtype = check_floats("x", x).dtype
         if x.ndim < 2:
             raise ValueError(f"x has shape {list(x.shape)}; give [m, c, ...]")
+        x = wide(x)
         padding = [0, 0] * (x.ndim - 2) + [self.n // 2, (self.n - 1) // 2]
         squares, c = F.pad(x**2, padding), x.shape[1]
         energy = sum(squares[:, i : i + c] for i in range(self.n))
-        return x / (self.k + self.alpha * energy) ** self.beta
+        return (x / (self.k + self.alpha * energy) ** self.beta).to(dtype)
 
     def extra_repr(self) -> str:
         return f"n={self.n}, k={self.k}, alpha={self.alpha}, beta={self.beta}"

@@ -5,10 +5,16 @@
 
 Fit on the training examples only. What every fit does with unusual input:
 
-constant feature   becomes 0 (min_max: `low`), and comes back by `inverse`; no division by zero
+constant feature   becomes 0 (min_max: `low`), and comes back by `inverse`; no division by zero.
+                   Constant is what spreads by no more than rounding does, 4 ε max |x|, with ε that
+                   of x's dtype: up to rounding it becomes 0 too
 duplicate feature  scaled like any other; whitening leaves out directions without spread
 one example        ValueError: it has no spread
 NaN or infinite    ValueError that names the features
+tiny, huge         scaled like any other: no square overflows or vanishes. ValueError if the range
+                   of a feature or the reciprocal of a deviation is beyond the largest number
+half precision     the map computes in float32 and returns the dtype of what it is given
+no tensor          TypeError that says how to make it one; also for integers
 """
 
 import math
@@ -17,23 +23,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nettrain.precision import check_floats, scaled, wide
+
 
 @dataclass(frozen=True)
 class Scaling:
-    """x̂ = (x − shift) / scale, each feature on its own; shift and scale [d]."""
+    """x̂ = low + (x − shift) / scale, each feature on its own; shift and scale [d]."""
 
     shift: Tensor
     scale: Tensor
+    low: float = 0.0
+
+    def __post_init__(self):
+        if bad := _features(~((self.scale > 0) & self.scale.isfinite())):
+            raise ValueError(f"features {bad} have a scale that is not in (0, inf)")
 
     def transform(self, x: Tensor) -> Tensor:
         """[m, d] -> [m, d].  Raises ValueError for another number of features."""
         _check_width(x, len(self.shift))
-        return (x - self.shift) / self.scale
+        return (self.low + (wide(x) - self.shift) / self.scale).to(x.dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
         """[m, d] -> [m, d]: the x that `transform` maps here."""
         _check_width(x, len(self.shift))
-        return x * self.scale + self.shift
+        return ((wide(x) - self.low) * self.scale + self.shift).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -51,12 +64,12 @@ class Whitening:
     def transform(self, x: Tensor) -> Tensor:
         """[m, d] -> [m, k].  Raises ValueError for another number of features."""
         _check_width(x, len(self.mean))
-        return (x - self.mean) @ self.W
+        return ((wide(x) - self.mean) @ self.W).to(x.dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
         """[m, k] -> [m, d].  Raises ValueError for another number of features."""
         _check_width(x, len(self.W_inverse))
-        return x @ self.W_inverse + self.mean
+        return (wide(x) @ self.W_inverse + self.mean).to(x.dtype)
 
 
 def min_max(x: Tensor, low: float = 0.0, high: float = 1.0) -> Scaling:
@@ -65,11 +78,10 @@ def min_max(x: Tensor, low: float = 0.0, high: float = 1.0) -> Scaling:
     Eq. 1.38 is low = 0, high = 1; nothing else gives [−1, 1]. Raises ValueError unless low < high.
     """
     _check(x)
-    if not -math.inf < low < high < math.inf:
+    if not -math.inf < low < high < math.inf or math.isinf(high - low):
         raise ValueError(f"low={low} and high={high} are no interval; give low < high")
-    smallest, largest = x.amin(0), x.amax(0)
-    scale = _one_if_constant(x, largest - smallest) / (high - low)
-    return Scaling(smallest - low * scale, scale)
+    smallest, largest = wide(x).amin(0), wide(x).amax(0)
+    return Scaling(smallest, _unless_constant(x, largest - smallest) / (high - low), low)
 
 
 def standardize(x: Tensor) -> Scaling:
@@ -78,8 +90,10 @@ def standardize(x: Tensor) -> Scaling:
     Mean 0 and variance 1, not a normal distribution: the shape stays as it was. σ² divides by n.
     """
     _check(x)
-    variance, mean = torch.var_mean(x, 0, correction=0)
-    return Scaling(torch.where(_constant(x), x[0], mean), _one_if_constant(x, variance.sqrt()))
+    u, unit = scaled(x, 0)
+    variance, mean = torch.var_mean(u, 0, correction=0)
+    shift = torch.where(_constant(x), u[0], mean)
+    return Scaling(unit[0] * shift, _unless_constant(x, unit[0] * variance.sqrt()))
 
 
 def pca_whitening(x: Tensor, *, eps: float = 0.0) -> Whitening:
@@ -89,7 +103,7 @@ def pca_whitening(x: Tensor, *, eps: float = 0.0) -> Whitening:
     being blown up; with ε = 0 directions without any are left out. C divides by n.
     """
     mean, U, root = _directions(x, eps)
-    return Whitening(mean, U / root, (U * root).T)
+    return _whitening(x, mean, U / root, (U * root).T)
 
 
 def zca_whitening(x: Tensor, *, eps: float = 0.0) -> Whitening:
@@ -99,45 +113,77 @@ def zca_whitening(x: Tensor, *, eps: float = 0.0) -> Whitening:
     direction without variance stays at zero.
     """
     mean, U, root = _directions(x, eps)
-    return Whitening(mean, U / root @ U.T, U * root @ U.T)
+    return _whitening(x, mean, U / root @ U.T, U * root @ U.T)
 
 
 def _directions(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean [d], orthonormal directions [d, k], √(variance + ε) along each [k])."""
+    """(mean [d], orthonormal directions [d, k], √(variance + ε) along each [k]), in float64."""
     _check(x)
     if not 0 <= eps < math.inf:
         raise ValueError(f"eps={eps} is outside [0, inf)")
-    mean = torch.where(_constant(x), x[0], x.mean(0))
-    _, s, Vt = torch.linalg.svd(x - mean, full_matrices=False)  # squares no condition number
+    u, unit = scaled(x.double())
+    mean = torch.where(_constant(x), u[0], u.mean(0))
+    centred = torch.where(_constant(x), 0, u - mean)
+    _, s, Vt = torch.linalg.svd(centred - centred.mean(0), full_matrices=False)  # not its square
     if s[0] == 0:
         raise ValueError("x has no spread in any direction: all examples are equal")
+    deviation = s / math.sqrt(len(x))
     if eps == 0:
-        keep = s > s[0] * max(x.shape) * torch.finfo(x.dtype).eps
-        s, Vt = s[keep], Vt[keep]
-    return mean, Vt.T, (s**2 / len(x) + eps).sqrt()
+        keep = deviation > _rounding(x.dtype, u, Vt, deviation[0])
+        deviation, Vt = deviation[keep], Vt[keep]
+    root = torch.hypot(unit[0] * deviation, unit.new_tensor(math.sqrt(eps)))
+    return unit[0] * mean, Vt.T, root
+
+
+def _rounding(dtype: torch.dtype, u: Tensor, Vt: Tensor, largest: Tensor) -> Tensor:
+    """The deviation along each direction [k] that rounding alone can make, however many examples.
+
+    Rounding of feature j to its dtype moves it by up to ε max |uⱼ|; the singular value
+    decomposition errs by less than 10 ε of float64 times the largest deviation.
+    """
+    of_data = torch.finfo(dtype).eps * (Vt * u.abs().amax(0)).norm(dim=1)
+    return of_data + 10 * torch.finfo(u.dtype).eps * largest
+
+
+def _whitening(x: Tensor, *parts: Tensor) -> Whitening:
+    """Whitening(*parts) in the dtype that maps of x compute in."""
+    parts = [part.to(wide(x).dtype) for part in parts]
+    if not all(part.isfinite().all() for part in parts):
+        raise ValueError(f"x spreads by too little or much for {parts[0].dtype}; multiply it first")
+    return Whitening(*parts)
 
 
 def _constant(x: Tensor) -> Tensor:
-    """Which features have one value only: seen exactly, not by a variance with rounding errors."""
-    return x.amin(0) == x.amax(0)
+    """Which features have one value only, up to rounding to their dtype."""
+    info, x = torch.finfo(x.dtype), wide(x)
+    rounding = 4 * info.eps * x.abs().amax(0).clamp(min=info.tiny)
+    return x.amax(0) - x.amin(0) <= rounding.clamp(min=torch.finfo(x.dtype).tiny)
 
 
-def _one_if_constant(x: Tensor, scale: Tensor) -> Tensor:
-    return torch.where(_constant(x), torch.ones_like(scale), scale)
+def _unless_constant(x: Tensor, scale: Tensor) -> Tensor:
+    """The scale, but 1 for a constant; max |x| if that is larger, unless all values are equal."""
+    x, constant = wide(x), _constant(x)
+    size = torch.where(x.amin(0) == x.amax(0), 1, x.abs().amax(0).clamp(min=1))
+    return torch.where(constant, size, scale)
 
 
 def _check(x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise TypeError(f"x is {x.dtype}; give floating point numbers, as x.double()")
+    check_floats("x", x)
     if x.ndim != 2 or not x.shape[1]:
         raise ValueError(f"x has shape {list(x.shape)}; give [n, d], images flattened")
     if len(x) < 2:
         raise ValueError(f"x has {len(x)} example(s); a spread needs two or more")
-    bad = (~x.isfinite()).any(0).nonzero().flatten().tolist()
-    if bad:
+    if bad := _features(~x.isfinite().all(0)):
         raise ValueError(f"features {bad} of x have NaN or infinite values; fill or drop them")
+    if bad := _features((wide(x).amax(0) - wide(x).amin(0)).isinf()):
+        raise ValueError(f"features {bad} of x spread beyond the largest {x.dtype}; divide them")
+
+
+def _features(which: Tensor) -> list[int]:
+    return which.nonzero().flatten().tolist()
 
 
 def _check_width(x: Tensor, d: int) -> None:
+    check_floats("x", x)
     if x.ndim != 2 or x.shape[1] != d:
         raise ValueError(f"x has shape {list(x.shape)}, but the map was fitted for [m, {d}]")

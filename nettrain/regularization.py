@@ -118,22 +118,36 @@ def ridge(x, y, *, lam2):
 # ---------------------------------------------------------------------------------- early stopping
 #
 # Losses recorded at evaluations 1, 2, ..., T, [T] -> the evaluation after which to stop, or None.
-# All look at the past only; a NaN counts as a rise. Raise ValueError for an empty record and for
-# parameters out of range. GL, PQ and UP are Prechelt's (1998), a strip is k = 5 evaluations there.
+# All look at the past only. NaN is taken as an infinite loss: it counts as a rise, and what follows
+# may be a minimum. Raise ValueError for an empty record and for parameters out of range. GL, PQ and
+# UP are Prechelt's (1998), a strip is k = 5 evaluations there. GL and PQ are percentages, so they
+# raise ValueError for losses below zero, which UP and patience can judge.
 
 
 def generalization_loss(valid):
-    """GL(t) = 100 (Eᵥ(t) / min_{s ≤ t} Eᵥ(s) − 1), percent above the minimum so far."""
-    valid = _record("valid", valid)
-    return 100 * (valid / valid.cummin(0).values - 1)
+    """GL(t) = 100 (Eᵥ(t) / min_{s ≤ t} Eᵥ(s) − 1), percent above the minimum so far.
+
+    Zero where the loss is zero, infinite where it is. Raises ValueError for a loss below zero.
+    """
+    valid = _not_below_zero("valid", valid)
+    percent = 100 * (valid / valid.cummin(0).values - 1)
+    percent[valid == 0], percent[valid.isinf()] = 0, math.inf  # for 0 / 0 and ∞ / ∞
+    return percent
 
 
 def training_progress(train, *, k=5):
-    """Pₖ(t) = 1000 (mean / min of the last k training losses − 1), in per mille; NaN for t < k."""
+    """Pₖ(t) = 1000 (mean / min of the last k training losses − 1), in per mille; NaN for t < k.
+
+    NaN too for a strip with an infinite loss, zero for one of zeros. Raises ValueError for a loss
+    below zero.
+    """
     _count("k", k)
-    strips = _record("train", train).unfold(0, k, 1) if len(train) >= k else torch.empty(0, k)
-    progress = 1000 * (strips.mean(1) / strips.amin(1) - 1)
-    return torch.cat([torch.full((len(train) - len(progress),), math.nan), progress])
+    train = _not_below_zero("train", train)
+    strips = train.unfold(0, k, 1) if len(train) >= k else train.new_empty(0, k)
+    mean = strips.mean(1).maximum(strips.amin(1))  # which rounding may push below the minimum
+    progress = 1000 * (mean / strips.amin(1) - 1)
+    progress[(strips == 0).all(1)], progress[strips.isinf().any(1)] = 0, math.nan
+    return torch.cat([train.new_full((len(train) - len(progress),), math.nan), progress])
 
 
 def stop_gl(valid, *, alpha):
@@ -143,19 +157,24 @@ def stop_gl(valid, *, alpha):
 
 
 def stop_pq(valid, train, *, alpha, k=5):
-    """The first end of a strip with GL(t) / Pₖ(t) > α: no stop while training is still fast."""
+    """The first end of a strip with GL(t) / Pₖ(t) > α: no stop while training is still fast.
+
+    No stop at a minimum either (GL = 0), however slow training is.
+    """
     _positive("alpha", alpha)
     if len(valid) != len(train):
         raise ValueError(f"{len(valid)} validation and {len(train)} training losses do not pair")
-    quotient = generalization_loss(valid) / training_progress(train, k=k)
-    at = _first(~(quotient[k - 1 :: k] <= alpha))
+    loss, progress = generalization_loss(valid), training_progress(train, k=k)
+    above = (loss > 0) & ~(loss / progress <= alpha)  # a NaN is above
+    at = _first(above[k - 1 :: k])
     return at and k * at
 
 
 def stop_up(valid, *, s, k=5):
     """The first end of a strip at which the loss has risen over s strips in a row."""
     _count("s", s), _count("k", k)
-    rises = ~(_record("valid", valid)[k - 1 :: k].diff() <= 0)
+    ends = _record("valid", valid)[k - 1 :: k]
+    rises = (ends[1:] > ends[:-1]) | (ends[1:] == math.inf)
     at = _first(rises.unfold(0, s, 1).all(1)) if len(rises) >= s else None
     return at and k * (at + s)
 
@@ -173,6 +192,14 @@ def _record(name: str, losses) -> Tensor:
     losses = torch.as_tensor(losses, dtype=torch.float64)
     if losses.ndim != 1 or not len(losses):
         raise ValueError(f"{name} has shape {list(losses.shape)}; give losses [T], T ≥ 1")
+    return torch.where(losses.isnan(), math.inf, losses)
+
+
+def _not_below_zero(name: str, losses) -> Tensor:
+    losses = _record(name, losses)
+    if (below := losses < 0).any():
+        at = _first(below)
+        raise ValueError(f"{name} is {losses[at - 1]:g} at evaluation {at}; percentages need ≥ 0")
     return losses
 
 

@@ -54,7 +54,7 @@ def cosine(lr, total: int, lowest=0.0) -> Schedule:
 
     Loshchilov & Hutter 2017. Raises ValueError unless T = `total` > 0.
     """
-    if total <= 0:
+    if not total > 0:
         raise ValueError(f"total={total} must be a positive number of steps")
     return lambda t: lowest + (lr - lowest) * (1 + math.cos(math.pi * min(t, total) / total)) / 2
 
@@ -64,6 +64,6 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
 
     Raises ValueError unless steps > 0.
     """
-    if steps <= 0:
+    if not steps > 0:
         raise ValueError(f"steps={steps} must be a positive number of steps")
     return lambda t: schedule(t) * min(1.0, (t + 1) / steps)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -94,6 +95,10 @@ def test_e05_the_squared_norm_clips_at_the_wrong_place(norm, b, wrong, right):
     [
         (lambda g: clipping.by_value(g, 1, 2), r"clipping interval \[1, 2\] must contain 0"),
         (lambda g: clipping.by_value(g, 1, -1), r"clipping interval \[1, -1\] must contain 0"),
+        (
+            lambda g: clipping.by_value(g, float("nan"), 1),
+            r"clipping interval \[nan, 1\] must contain 0",
+        ),
         (lambda g: clipping.by_norm(g, 0), "threshold=0 must be positive"),
         (lambda g: clipping.by_norm(g, float("nan")), "threshold=nan must be positive"),
     ],
@@ -101,3 +106,33 @@ def test_e05_the_squared_norm_clips_at_the_wrong_place(norm, b, wrong, right):
 def test_errors_say_what_is_allowed(wrong, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         wrong(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "g, message",
+    [
+        (
+            torch.ones(2, dtype=torch.int64),
+            "g is torch.int64; give floating point numbers, as g.float()",
+        ),
+        (np.ones(2), "g is a ndarray; give a tensor: torch.as_tensor(g)"),
+        ([1.0, 2.0], "g is a list; give a tensor: torch.as_tensor(g)"),
+    ],
+)
+def test_what_is_no_tensor_of_floats_is_refused(g, message):
+    for clip in (
+        partial(clipping.by_norm, threshold=1),
+        partial(clipping.by_value, low=-1, high=1),
+    ):
+        with pytest.raises(TypeError) as caught:
+            clip(g)
+        assert str(caught.value) == message
+
+
+def test_each_of_many_gradients_is_clipped_by_its_own_norm():
+    g = torch.tensor([[3e20, 4e20], [0.3, 0.4], [0.0, 0.0], [3e-30, 4e-30]])
+    many = torch.vmap(partial(clipping.by_norm, threshold=1.0))(g)
+    assert_close(many, torch.stack([clipping.by_norm(row, 1.0) for row in g]), rtol=0, atol=0)
+    assert_close(
+        many.double().norm(dim=1), torch.tensor([1.0, 0.5, 0, 5e-30]).double(), rtol=1e-6, atol=0
+    )

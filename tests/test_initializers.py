@@ -1,5 +1,6 @@
 """Initial weights against torch.nn.init, and their variance against the law."""
 
+import copy
 import math
 from functools import partial
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from nettrain import initializers as init
+from nettrain import normalization as norm
 from nettrain import training
 from nettrain.models import RNN, cnn, mlp
 
@@ -146,6 +149,88 @@ def test_a_seed_decides_the_weights_of_a_run():
     model = lambda: init.initialize(mlp([6, 5, 3]), init.orthogonal)  # noqa: E731
     a, b, c = (training.build(model, seed)[1].weight for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(
+    "parametrize",
+    [norm.weight_norm, parametrizations.weight_norm, partial(parametrizations.weight_norm, dim=1)],
+)
+@pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv2d(4, 6, 3, groups=2)], ids=str)
+def test_a_parametrized_weight_gets_the_schemes_numbers(layer, parametrize):
+    plain = init.initialize(copy.deepcopy(layer), init.he, generator=seeded(1))
+    net = nn.Sequential(parametrize(copy.deepcopy(layer).double()), nn.ReLU())
+    before = [id(p) for p in net.parameters()]
+    init.initialize(net, init.he, generator=seeded(1))
+    torch.testing.assert_close(net[0].weight.float(), plain.weight, rtol=1e-6, atol=0)
+    assert [id(p) for p in net.parameters()] == before and not net[0].bias.any()
+    v = net[0].parametrizations.weight.original1
+    assert v.dtype == torch.float64 and v.requires_grad
+
+
+def test_two_parametrizations_of_weight_and_bias():
+    layer = norm.weight_norm(nn.Linear(4, 3))
+    for kind in ("weight", "bias"):
+        parametrize.register_parametrization(layer, kind, Negated())
+    W = torch.randn(3, 4, generator=seeded())
+    init.initialize(layer, lambda shape, generator: W)
+    torch.testing.assert_close(layer.weight, W)
+    assert not layer.bias.any()
+    with torch.no_grad():  # the layer has its own copy of what the scheme gave
+        layer.parametrizations.weight.original1.fill_(7.0)
+    assert (W != 7).all()
+
+
+class Negated(nn.Module):
+    def forward(self, x):
+        return -x
+
+    right_inverse = forward
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+def hooked(layer):
+    return prune.l1_unstructured(layer, "weight", 0.5)
+
+
+def doubled(layer):
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    return layer
+
+
+CANNOT = [
+    (norm.weight_norm, init.constant, ValueError, r"units \[0, 1, 2\] have no direction"),
+    (parametrizations.weight_norm, init.constant, ValueError, "its parametrization makes them NaN"),
+    (doubled, init.he, ValueError, "Doubled does not implement right_inverse"),
+    (hooked, init.he, TypeError, "computed by a hook; give a parameter or a parametrization"),
+]
+
+
+@pytest.mark.parametrize("wrap, scheme, error, message", CANNOT)
+def test_a_weight_that_cannot_be_assigned_is_refused_before_anything_changes(
+    wrap, scheme, error, message
+):
+    net = nn.Sequential(nn.Linear(5, 4), wrap(nn.Linear(4, 3)))
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(error, match=rf"^1\.weight .*{message}"):
+        init.initialize(net, scheme)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_each_group_is_a_convolution_of_its_own(groups):
+    layer = nn.Conv2d(8, 16, 3, groups=groups)
+    init.initialize(layer, init.orthogonal, generator=seeded(4))
+    g = seeded(4)
+    for part in layer.weight.chunk(groups):
+        assert torch.equal(part, init.orthogonal((16 // groups, 8 // groups, 3, 3), generator=g))
+    init.initialize(layer, lambda shape, generator: torch.full(shape, float(init.fan(shape)[1])))
+    x = torch.zeros(1, 8, 5, 5)
+    x[0, 0, 2, 2] = 1  # feeds as many outputs as the scheme was told
+    assert layer(x).count_nonzero() == layer.weight[0, 0, 0, 0]
 
 
 REFUSED = [

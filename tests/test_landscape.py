@@ -164,6 +164,46 @@ def test_sharpness_is_the_largest_eigenvalue():
     assert_close(landscape.sharpness(loss, theta, steps=300), values[-1], rtol=1e-4, atol=0)
 
 
+FLAT = {
+    "constant": lambda theta: torch.ones(theta.shape[:-1]).to(theta),
+    "plane": lambda theta: (theta * torch.arange(3).to(theta)).sum(-1),
+    "plane along the first": lambda theta: 3 * theta[..., 0],
+    "quartic at 0": lambda theta: (theta**4).sum(-1),
+    "dead units": lambda theta: torch.relu(theta - 100).square().sum(-1),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 1, 3)])
+@pytest.mark.parametrize("name", FLAT)
+def test_a_flat_surface_has_no_curvature(name, shape, dtype):
+    f, theta = FLAT[name], torch.zeros(shape, dtype=dtype)
+    sharpness, h = landscape.sharpness(f, theta), landscape.hessian(f, theta)
+    assert torch.equal(sharpness, torch.zeros(shape[:-1], dtype=dtype))
+    assert torch.equal(h, torch.zeros(*shape, 3, dtype=dtype))
+    assert not landscape.index(torch.linalg.eigvalsh(h)).any()
+    slope = {"plane": [0.0, 1, 2], "plane along the first": [3.0, 0, 0]}.get(name, [0.0, 0, 0])
+    assert torch.equal(landscape.gradient(f, theta), torch.tensor(slope, dtype=dtype).expand(shape))
+    stay = landscape.critical_points(f, theta, steps=2)
+    assert torch.equal(stay, theta) == ("plane" not in name) and stay.isfinite().all()
+
+
+def test_sharpness_of_a_network_with_dead_units_is_that_of_its_last_bias():
+    theta = torch.tensor([-1.0] * 9 + [1.0] * 8, dtype=torch.float64)
+    x, y = torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
+    f = lambda t: landscape.mean_cross_entropy(landscape.network(t, (2, 3, 2), x, torch.relu), y)
+    close(landscape.sharpness(f, theta), torch.tensor(0.5).double())
+    close(torch.linalg.eigvalsh(landscape.hessian(f, theta))[-1], torch.tensor(0.5).double())
+
+
+def test_sharpness_of_one_flat_and_one_steep_row_and_of_nan():
+    f = lambda theta: (theta**4).sum(-1) / 12  # H = diag θ²
+    theta = torch.tensor([[0.0, 0.0], [3.0, 1.0], [math.nan, 1.0]], dtype=torch.float64)
+    value = landscape.sharpness(f, theta)
+    close(value[:2], torch.tensor([0.0, 9.0]).double())
+    assert value[2].isnan()
+
+
 def test_rescaling_changes_the_sharpness_and_not_the_function():
     _, _, out, loss = surface(torch.relu)
     theta = points(landscape.count(SIZES))
@@ -171,8 +211,9 @@ def test_rescaling_changes_the_sharpness_and_not_the_function():
     close(out(scaled), out(theta))
     largest = [torch.linalg.eigvalsh(landscape.hessian(loss, p))[-1] for p in (theta, scaled)]
     assert largest[1] > 5 * largest[0]
-    with pytest.raises(ValueError, match="factor=0 must be positive"):
-        landscape.rescale(theta, SIZES, 0)
+    for factor in (0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"factor={factor} must be positive and finite"):
+            landscape.rescale(theta, SIZES, factor)
 
 
 def test_between_starts_and_ends_where_it_should():
@@ -200,6 +241,8 @@ def test_critical_points_of_a_network_have_no_gradient():
 def test_index_counts_below_zero():
     values = torch.tensor([[-1.0, -1e-12, 0.5, 2.0], [1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
     assert landscape.index(values).tolist() == [0.25, 0.0]
+    assert landscape.index(torch.zeros(5)) == 0
+    assert landscape.index(torch.tensor([-1.0, math.nan])).isnan()
 
 
 def test_e31_a_minimum_along_both_axes_that_is_a_saddle():
@@ -334,6 +377,10 @@ def test_temporal_order_is_what_it_says():
         (lambda: landscape.sign_limit(torch.tensor([1.0, -1.0])), "1 must be the more frequent"),
         (lambda: landscape.rare_large_gradient(sgd, 1, c=2.0), "c=2.0 must be above 2"),
         (lambda: landscape.temporal_order(5, 9, 0), "length=9 is too short"),
+        (
+            lambda: landscape.sharpness(landscape.bowl, torch.zeros(2), 0),
+            "steps=0 must be positive",
+        ),
     ],
 )
 def test_errors_say_what_is_allowed(wrong, message):

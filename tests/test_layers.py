@@ -56,13 +56,13 @@ def test_an_algorithm_knows_torch_and_other_algorithms_only(name):
         assert outside(name) <= {"torch"}
 
 
-@pytest.mark.parametrize("name", ["optimizers", "schedules", "clipping", "draws"])
+@pytest.mark.parametrize("name", ["optimizers", "schedules", "precision", "draws"])
 def test_the_lowest_files_import_nothing_of_the_package(name):
     assert inside(name) == set()
 
 
 def test_a_model_knows_layers_and_data_know_nothing():
-    assert inside("models") <= {"regularization", "normalization", "initializers", "blocks"}
+    assert inside("models") <= {"regularization", "normalization", "initializers", "blocks", "draws"}
     assert inside("data") == inside("evidence") == inside("figures") == set()
     assert inside("adapter") == {"optimizers", "recording"}
 

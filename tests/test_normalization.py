@@ -1,6 +1,7 @@
 """Normalization layers against torch's, in float64; and the laws of what they are for."""
 
 import copy
+import math
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from sweep_law import assert_law, random_data
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.optim import swa_utils
 
 from nettrain import normalization as norm
 from nettrain import optimizers as o
@@ -135,8 +137,37 @@ def test_full_statistics_leave_dropout_out_and_modes_as_they_were():
     net = mlp([6, 8, 3], norm=norm.BatchNorm, keep=0.5).double()
     net[1].eval()
     modes, key = [m.training for m in net.modules()], [m for m in net if isinstance(m, Dropout)][0]
+    before = key.key.clone()
     norm.full_statistics(net, randn(40, 6))
-    assert [m.training for m in net.modules()] == modes and key.key.tolist() == [0, 0, 0]
+    assert [m.training for m in net.modules()] == modes and torch.equal(key.key, before)
+
+
+@pytest.mark.parametrize("old", [math.nan, math.inf, 1e30])
+def test_full_statistics_forget_what_was_there_and_keep_it_if_the_examples_do_not_fit(old):
+    net, x = trained(), randn(40, 6)
+    expected = norm.full_statistics(copy.deepcopy(net), x)
+    layer = net[2] if isinstance(net[2], norm.BatchNorm) else net[1]
+    assert isinstance(layer, norm.BatchNorm)
+    layer.running_mean.fill_(old), layer.running_var.fill_(old)
+    modes = [m.training for m in net.modules()]
+    with pytest.raises(ValueError, match="one value has no variance"):
+        norm.full_statistics(net, x[:1])
+    exact(layer.running_mean, torch.full_like(layer.running_mean, old), equal_nan=True)
+    assert [m.training for m in net.modules()] == modes and layer.rate == 0.1
+    norm.full_statistics(net, x)
+    for ours, theirs in zip(net.buffers(), expected.buffers(), strict=True):
+        exact(ours, theirs)
+
+
+def test_full_statistics_do_for_our_layers_what_update_bn_does_for_torchs():
+    x = 5 + 3 * randn(64, 4)
+    ours, theirs = nn.Sequential(norm.BatchNorm(4)), nn.Sequential(nn.BatchNorm1d(4)).double()
+    before = copy.deepcopy(ours.double().state_dict())
+    swa_utils.update_bn([x], ours)  # knows torch's layers only, as our docstring says
+    assert all(torch.equal(before[k], v) for k, v in ours.state_dict().items())
+    norm.full_statistics(ours, x), swa_utils.update_bn([x], theirs)
+    exact(ours[0].running_mean, theirs[0].running_mean)
+    exact(ours[0].running_var, theirs[0].running_var)
 
 
 # ------------------------------------------------------------------------ layer norm
@@ -210,6 +241,34 @@ def test_weight_norm_of_a_unit_has_length_g_and_a_gradient_across_v():
     exact((dv * v).sum(1), torch.zeros(3).double())
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_weight_norm_takes_the_length_of_what_one_output_channel_sums(d, transposed, groups):
+    kind = [nn.Conv1d, nn.Conv2d, nn.Conv3d, *norm.TRANSPOSED][d - 1 + 3 * transposed]
+    layer = kind(6, 12, 2, groups=groups, bias=False).double()
+    x, plain = randn(2, 6, *[4] * d), copy.deepcopy(layer)
+    norm.weight_norm(layer)
+    exact(layer(x), plain(x))
+    g, factor = layer.parametrizations.weight.original0, randn(12).exp()
+    assert g.numel() == 12
+    with torch.no_grad():
+        g.mul_(factor.view(g.shape))
+    exact(layer(x), plain(x) * factor.view(-1, *[1] * d))  # each output channel on its own
+    exact(layer.weight.square().sum(), g.square().sum())
+
+
+def test_an_assigned_weight_is_the_layers_weight():
+    for layer in (nn.Linear(4, 3), nn.ConvTranspose2d(4, 6, 3, groups=2)):
+        W = torch.randn(layer.weight.shape, generator=g)
+        layer = norm.weight_norm(layer)
+        layer.weight = W
+        torch.testing.assert_close(layer.weight, W)
+        with pytest.raises(ValueError, match=r"^units \[0, 1, .*no direction"):
+            layer.weight = torch.zeros_like(W)
+        torch.testing.assert_close(layer.weight, W)
+
+
 # ------------------------------------------------------------------------ local response norm
 
 
@@ -264,6 +323,11 @@ def convolutions():
     return nn.Sequential(nn.Conv2d(1, 2, 3), *middle, nn.Flatten(), nn.Linear(8, 3))
 
 
+def transposed():
+    up = norm.weight_norm(nn.ConvTranspose2d(2, 4, 2, groups=2))
+    return nn.Sequential(nn.Conv2d(1, 2, 3), up, nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+
+
 flat, images, signals = random_data(6), random_data(1, 4, 4), random_data(5, 2)
 NETS = {
     "batch norm": (partial(mlp, [6, 5, 4, 3], norm=partial(norm.BatchNorm, rate=0.3)), flat),
@@ -272,6 +336,7 @@ NETS = {
     "layer norm": (partial(mlp, [6, 5, 3], norm=norm.LayerNorm), flat),
     "layer-normalized recurrent cell": (Reader, signals),
     "weight norm": (weighted, flat),
+    "weight norm, transposed": (transposed, images),
     "initialized": (lambda: initialize(mlp([6, 5, 3], norm=norm.BatchNorm), he), flat),
 }
 

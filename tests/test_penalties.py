@@ -318,6 +318,74 @@ def test_every_criterion_can_stop_and_can_go_on():
         assert at is not None and at >= 13
 
 
+STOPS = {
+    "gl": lambda valid: r.stop_gl(valid, alpha=5),
+    "pq": lambda valid: r.stop_pq(
+        valid, [1 / t for t in range(1, len(valid) + 1)], alpha=0.05, k=2
+    ),
+    "up": lambda valid: r.stop_up(valid, s=1, k=1),
+    "patience": lambda valid: r.stop_patience(valid, patience=2),
+}
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    "valid, stops",
+    [
+        # one NaN or a first NaN, then the loss falls: a NaN is a rise, and later minima count
+        ([3.0, NAN, 2.0, 1.5, 1.2, 1.0], {"gl": 2, "pq": 2, "up": 2, "patience": None}),
+        ([3.0, 2.0, NAN, 1.5, 1.2, 1.0], {"gl": 3, "pq": None, "up": 3, "patience": None}),
+        ([NAN, 3.0, 2.0, 1.5, 1.2, 1.0], {"gl": 1, "pq": None, "up": None, "patience": None}),
+        ([3.0, 2.0, 1.0, NAN, NAN, NAN], {"gl": 4, "pq": 4, "up": 4, "patience": 5}),
+        ([NAN] * 6, {"gl": 1, "pq": 2, "up": 2, "patience": 3}),
+        # a loss of zero cannot be undercut, and everything is infinitely far above it
+        ([1.0, 0.5, 0.0, 0.0, 0.0, 0.0], {"gl": None, "pq": None, "up": None, "patience": 5}),
+        ([1.0, 0.0, 0.0, 1e-9, 0.0, 0.0], {"gl": 4, "pq": 4, "up": 4, "patience": 4}),
+        (
+            [1e300, 1e-300, 1e-308, 1e-308, 1e-308, 2e-308],
+            {"gl": 6, "pq": 6, "up": 6, "patience": 5},
+        ),
+    ],
+)
+def test_losses_that_are_nan_infinite_or_zero(valid, stops):
+    infinite = [INF if x != x else x for x in valid]
+    assert {name: stop(valid) for name, stop in STOPS.items()} == stops
+    assert {name: stop(infinite) for name, stop in STOPS.items()} == stops
+    assert {name: stop(np.array(valid)) for name, stop in STOPS.items()} == stops
+
+
+def test_losses_below_zero_are_for_up_and_patience():
+    valid = [-10.0, -9.0, -5.0, -1.0, -0.5]
+    assert r.stop_up(valid, s=2, k=1) == 3 and r.stop_patience(valid, patience=2) == 3
+    assert r.stop_up(valid[::-1], s=1, k=1) is None is r.stop_patience(valid[::-1], patience=1)
+    lost = [1.0, -INF, -INF, -INF]
+    assert r.stop_up(lost, s=1, k=1) is None and r.stop_patience(lost, patience=2) == 4
+    text = "{} is {} at evaluation {}; percentages need ≥ 0"
+    for call, words in (
+        (lambda: r.generalization_loss(valid), ("valid", -10, 1)),
+        (lambda: r.stop_gl([3.0, -0.5], alpha=5), ("valid", -0.5, 2)),
+        (lambda: r.stop_pq([3.0, 2.0], [1.0, -INF], alpha=5, k=1), ("train", "-inf", 2)),
+        (lambda: r.training_progress([-1e-9], k=1), ("train", "-1e-09", 1)),
+    ):
+        refused(call, ValueError, text.format(*words))
+
+
+def test_the_progress_of_unusual_training_losses():
+    def progress(*train):
+        return r.training_progress(train, k=3)[2:].tolist()
+
+    assert progress(0.0, 0.0, 0.0) == [0] and progress(1.0, 0.0, 0.0) == [INF]
+    for value in (0.1, 0.7, 1 / 3, 1e-300):  # a standstill, whatever the mean rounds to
+        assert 0 <= progress(value, value, value)[0] < 1e-12
+    for bad in (NAN, INF):
+        assert np.isnan(progress(1.0, bad, 1.0, 1.0, 1.0)).tolist() == [True, True, False]
+    rising = [1.0, 1.0, 1.0, 1.1, 1.1, 1.1]
+    for train in ([0.7] * 6, [0.1] * 6, [0.0] * 6, [NAN] * 6):  # no progress: any rise is too much
+        assert r.stop_pq(rising, train, alpha=1e6, k=3) == 6
+        assert r.stop_pq(rising[::-1], train, alpha=1e-6, k=3) is None  # but a minimum is not
+    assert r.stop_pq(rising, [1.0, 1.0, 1.0, 1.0, 1.0, 0.0], alpha=1e-6, k=3) is None
+
+
 @given(valid=records, train=records, cut=st.integers(1, 40))
 def test_what_comes_later_does_not_change_a_stop(valid, train, cut):
     for stop in (

@@ -114,7 +114,12 @@ def test_warmup_ends_at_the_schedule_and_never_starts_at_zero(steps):
         (lambda: s.step(0.1, [5, 5]), r"milestones=\[5, 5\] must increase"),
         (lambda: s.step(0.1, (7, 3)), r"milestones=\[7, 3\] must increase"),
         (lambda: s.cosine(0.1, 0), "total=0 must be a positive number of steps"),
+        (lambda: s.cosine(0.1, math.nan), "total=nan must be a positive number of steps"),
         (lambda: s.warmup(s.constant(0.1), -1), "steps=-1 must be a positive number of steps"),
+        (
+            lambda: s.warmup(s.constant(0.1), math.nan),
+            "steps=nan must be a positive number of steps",
+        ),
     ],
 )
 def test_errors_name_the_argument(wrong, message):
