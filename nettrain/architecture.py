@@ -3,12 +3,14 @@
 A description of a network is a tuple of layers, a layer a tuple of answers to questions; the number
 of layers is an answer too. A searcher is a generator: each `next` trains a few children by calling
 train(descriptions) -> rewards, and yields (descriptions, rewards). It knows no data and no trainer.
+A child whose reward is not finite has failed: its reward is −∞, and it is never a parent.
 
 An expression is a leaf, such as "g", or (name of a function, expression, ...). A sweep can train
 rows with different activations, norms and rules, since the choice is a number that a row carries.
 """
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nettrain import spaces
 from nettrain.normalization import normalize
 
 Layer = tuple  # one answer to each question
@@ -210,14 +213,20 @@ def learn(
         loss = −mean((R − b) log p),  b ← γ b + (1 − γ) mean(R)
 
     b is used before it is updated, so it does not depend on the batch. The first batch only sets
-    it. γ is `decay`. One step of Adam for each batch. Zoph & Le 2017.
+    it. γ is `decay`. One step of Adam for each batch. A child that failed counts as the worst so
+    far. Raises ValueError if all children of the first batch fail. Zoph & Le 2017.
     """
     optimizer = torch.optim.Adam(controller.parameters(), lr=lr)
-    baseline = None
+    batch, baseline, worst = spaces.whole("batch", batch), None, math.inf
     while True:
         answers, log_p = controller.write(batch, generator)
         children = controller.read(answers)
-        reward = torch.as_tensor(train(children), dtype=log_p.dtype)
+        found = rewards(train, children, log_p.dtype)
+        alive = found > -math.inf
+        worst = min([worst, *found[alive].tolist()])
+        if worst == math.inf:
+            raise ValueError(f"all {batch} children of the first batch failed: no finite reward")
+        reward = found.where(alive, worst)
         if baseline is None:
             baseline = reward.mean()
         else:
@@ -226,7 +235,18 @@ def learn(
             loss.backward()
             optimizer.step()
             baseline = decay * baseline + (1 - decay) * reward.mean()
-        yield children, reward
+        yield children, found
+
+
+def rewards(train: Train, children: list[Description], dtype=torch.float32) -> Tensor:
+    """What `train` gives for n children, [n]: −∞ where it is not finite.
+
+    Raises ValueError if it gives another number of rewards.
+    """
+    found = torch.as_tensor(train(children), dtype=dtype)
+    if found.shape != (len(children),):
+        raise ValueError(f"rewards have shape {list(found.shape)}, for {len(children)} children")
+    return found.where(found.isfinite(), -math.inf)
 
 
 def draw(questions: Questions, layers: int, rng: np.random.Generator) -> Description:
@@ -259,9 +279,10 @@ def mutate(
 
 def at_random(propose: Callable[[], Description], train: Train, *, batch: int) -> Search:
     """Train children that `propose` draws, and learn nothing."""
+    batch = spaces.whole("batch", batch)
     while True:
         children = [propose() for _ in range(batch)]
-        yield children, torch.as_tensor(train(children), dtype=torch.float32)
+        yield children, rewards(train, children)
 
 
 def evolve(
@@ -275,8 +296,9 @@ def evolve(
 ) -> Search:
     """Regularized evolution: a mutant of the best of `sample` replaces the *oldest*.
 
-    The first `population` children come from `propose`. Real et al. 2019. Raises ValueError unless
-    1 ≤ sample ≤ population.
+    The first `population` children come from `propose`. The sample is drawn from those that have
+    not failed. Real et al. 2019. Raises ValueError unless 1 ≤ sample ≤ population, and if all of
+    the population have failed.
     """
     if not 1 <= sample <= population:
         raise ValueError(f"sample={sample} is outside [1, {population}], the population")
@@ -285,9 +307,12 @@ def evolve(
         if len(alive) < population:
             child = propose()
         else:
-            rivals = rng.choice(population, sample, replace=False)
-            child = change(max((alive[i] for i in rivals), key=lambda pair: pair[1])[0])
-        reward = torch.as_tensor(train([child]), dtype=torch.float32)
+            able = [pair for pair in alive if pair[1] > -math.inf]
+            if not able:
+                raise ValueError(f"all {population} of the population failed: no finite reward")
+            rivals = rng.choice(len(able), min(sample, len(able)), replace=False)
+            child = change(max((able[i] for i in rivals), key=lambda pair: pair[1])[0])
+        reward = rewards(train, [child])
         alive.append((child, float(reward[0])))
         yield [child], reward
 

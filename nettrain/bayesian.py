@@ -261,13 +261,16 @@ class Bayes:
     initial      trials of a Sobol sequence, before there is a model
 
     Nothing is remembered between calls: every fit starts from the same point, so that a study that
-    was killed goes on as it would have. Raises ValueError for names that there are not.
+    was killed goes on as it would have. A trial whose value is far `beyond` those of the initial
+    trials is modelled like a failed one. Raises ValueError for names that there are not and for
+    initial < 1.
     """
 
     def __init__(self, surrogate: str = "gp", acquisition: str = "log_ei", *, initial: int = 10):
         if surrogate not in SURROGATES or acquisition not in ACQUISITIONS:
             raise ValueError(f"{surrogate=}, {acquisition=}: not in {[*SURROGATES, *ACQUISITIONS]}")
-        self.surrogate, self.initial = SURROGATES[surrogate], initial
+        self.surrogate = SURROGATES[surrogate]
+        self.initial = spaces.whole("initial", initial)
         self.acquisition = ACQUISITIONS[acquisition]
 
     def ask(self, space: dict, trials: Sequence[Trial], seed: int) -> dict | None:
@@ -278,7 +281,8 @@ class Bayes:
         tried = [spaces.to_unit(space, t.config) for t in known]
         tried = torch.stack(tried) if tried else torch.empty(0, spaces.dims(space), dtype=FLOAT)
         pending = torch.tensor([t.value is None for t in known], dtype=torch.bool)
-        y = torch.tensor([math.nan if t.value is None else t.value for t in known], dtype=FLOAT)
+        y = [t.value if t.state == "done" else math.nan for t in known]
+        y = beyond(torch.tensor(y, dtype=FLOAT), self.initial)
         if number < self.initial or y.isfinite().sum() < 2:
             points = spaces.to_unit(space, Sobol().ask(space, trials, seed))[None]
         else:
@@ -314,7 +318,8 @@ class Bayes:
         A failed trial counts as what the others' model expects there and one deviation more, and
         never as better than the median.
         """
-        done, failed, scales = y.isfinite(), y.isnan() & ~pending, []
+        done, scales = y.isfinite(), []
+        failed = ~done & ~pending
         for c in WARPS[: 1 + len(y) % 2]:
             z, slope = warp(y, done, c)
             model = self.surrogate.fit(x[done], z[done])
@@ -336,6 +341,26 @@ def warp(y: Tensor, done: Tensor, c: float) -> tuple[Tensor, Tensor]:
     t, slope = (gap, 0 * gap) if c == math.inf else ((gap + c).log(), -(gap + c).log())
     sd = t[done].std().clamp_min(1e-12)
     return (t - t[done].mean()) / sd, (slope[done] - sd.log()).sum()
+
+
+FAR = 1e3  # on the benchmark's functions no initial trial lies more than 60 spreads away
+
+
+def beyond(y: Tensor, initial: int) -> Tensor:
+    """y [n] with NaN for values above q + 10³ (q − min y): a loss of 10³⁰ has diverged as well.
+
+    q is the 0.4-quantile of the finite ones among the first `initial` values, and at least the
+    second of them, min y their minimum; where these two are equal nothing is left out. Values that
+    are larger than 10¹⁰⁰ in size are divided by the largest one, so that squares stay finite.
+    """
+    first = y[:initial][y[:initial].isfinite()].sort().values
+    if len(first) > 1:
+        q = first[max(1, math.ceil(0.4 * len(first)) - 1)]
+        bound = q / FAR + (q - first[0])  # divided, since q + 10³ (q − min y) may overflow
+        far = (y / FAR > bound) & (q > first[0])
+        y = y.masked_fill(far, math.nan)
+    size = y[y.isfinite()].abs()
+    return y / size.max() if (size > 1e100).any() else y
 
 
 def unseen(space: dict, tried: Tensor, g: torch.Generator, points: Tensor) -> Tensor | None:

@@ -4,6 +4,7 @@ import html
 import json
 import os
 import platform
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -32,20 +33,29 @@ def tuning_seeds(n: int = 4) -> range:
 def interval(x, statistic: Callable = np.mean, level: float = 0.95) -> tuple[float, float, float]:
     """(statistic, low, high): a bootstrap interval of 10,000 resamples of x [n].
 
-    BCa (Efron 1987) for the mean, percentile for other statistics, whose jackknife may be constant.
-    Raises ValueError for fewer than two values and for values that are not finite.
+    BCa (Efron 1987) for the mean, percentile for other statistics, whose jackknife may be constant,
+    and where BCa is not finite since squares of x overflow or vanish. Values that are equal up to
+    rounding, 10⁻¹² of the largest, have no spread to estimate: their range is the interval.
+    Raises ValueError for fewer than two values, for values that are not finite and for a statistic
+    of them that is not.
     """
     x = np.asarray(x, dtype=float)
     if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
         raise ValueError(f"an interval needs two or more finite values, not {x}")
-    center = float(statistic(x))
-    if np.ptp(x) == 0:  # the bootstrap of a constant has no spread to estimate
-        return center, center, center
-    method = "BCa" if statistic is np.mean else "percentile"
-    result = bootstrap(
-        (x,), statistic, n_resamples=10_000, confidence_level=level, method=method, rng=0
-    )
-    return center, *map(float, result.confidence_interval)
+    with np.errstate(over="ignore"):
+        center, spread = float(statistic(x)), np.ptp(x)
+    if not np.isfinite(center):
+        raise ValueError(f"the statistic of {x} is {center}: the values are too large")
+    if spread <= 1e-12 * abs(x).max():
+        return center, min(center, float(x.min())), max(center, float(x.max()))
+    how = {"n_resamples": 10_000, "confidence_level": level, "rng": 0}
+    with warnings.catch_warnings(action="ignore"):  # of squares too large or too small
+        if statistic is np.mean:
+            found = bootstrap((x,), statistic, method="BCa", **how).confidence_interval
+            if np.isfinite(found).all():
+                return center, *map(float, found)
+        found = bootstrap((x,), statistic, method="percentile", **how).confidence_interval
+    return center, *map(float, found)
 
 
 def paired(table: pd.DataFrame, value: str, by: str = "method") -> pd.DataFrame:

@@ -132,13 +132,17 @@ def parallel(
 
     best  the share of the trials, by value, that is drawn in colour
     log   the columns with a logarithmic axis; a column of other things than numbers is a list
+
+    A trial whose value is not finite has failed: it is grey, with a gap at its value.
     """
     ax = ax or plt.gca()
-    table = table.sort_values(value, ascending=False)
+    finite = table[value].where(np.isfinite(table[value].astype(float)))
+    table = table.assign(**{value: finite})
+    table = table.sort_values(value, ascending=False, na_position="first")
     heights = {}
     for x, name in enumerate(columns):
         column, ticks = table[name], None
-        if not pd.api.types.is_numeric_dtype(column):
+        if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
             ticks = sorted(map(str, column.unique()))
             column = column.map(lambda v, t=ticks: t.index(str(v)))
         column = np.log10(column) if name in log else column
@@ -148,9 +152,10 @@ def parallel(
         for k, text in enumerate(ends):
             y = k / max(len(ends) - 1, 1)
             ax.text(x, y, f" {text} ", fontsize=8, va="center", bbox={"fc": "w", "ec": "0.8"})
-    lines, top = pd.DataFrame(heights).to_numpy(), round(best * len(table))
-    ax.plot(lines[:-top].T, color="0.6", lw=0.5, alpha=0.4)
-    ax.plot(lines[-top:].T, color=COLOURS[1], lw=1.2, alpha=0.8)
+    lines = pd.DataFrame(heights).to_numpy()
+    others = len(table) - min(round(best * len(table)), table[value].count())
+    ax.plot(lines[:others].T, color="0.6", lw=0.5, alpha=0.4)
+    ax.plot(lines[others:].T, color=COLOURS[1], lw=1.2, alpha=0.8)
     ax.set(xticks=range(len(columns)), xticklabels=columns, yticks=[])
     ax.spines["left"].set_visible(False)
     return ax

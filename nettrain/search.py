@@ -10,10 +10,12 @@ A searcher is a class with one method, a function of its arguments:
 
     ask(space, trials, seed) -> configuration, or None when there is no more
 
-`trials` are all trials so far: told, failed and pending ones. The new one has the number
-len(trials), and whatever is random depends on (seed, number) alone: so a study that was killed and
-goes on proposes what it would have proposed. A searcher that models leaves out trials that are
-`outside` the space.
+`trials` are all trials so far: told, failed and pending ones, to be read and not changed. The new
+one has the number len(trials), and whatever is random depends on (seed, number) alone: so a study
+that was killed and goes on proposes what it would have proposed. A searcher that models leaves out
+trials that are `outside` the space.
+
+A trial or a run whose value is not finite has failed: it is never the best, a parent or promoted.
 """
 
 import copy
@@ -22,13 +24,23 @@ import itertools
 import json
 import math
 import os
+import pickle
 import statistics
 import traceback
+import warnings
 import weakref
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,15 +84,49 @@ class Grid:
     """Every combination of evenly spaced values that has not been tried, in order.
 
     points  of each number, as in `spaces.grid`
+
+    The grid is not listed, so that it may have any size. A proposal depends on the arguments alone;
+    what was worked out for earlier trials is kept, so that it takes little time.
     """
 
     def __init__(self, points: int | dict[str, int]):
+        for name, m in (points if isinstance(points, dict) else {"all": points}).items():
+            spaces.whole(f"points of {name}", m)
         self.points = points
+        self._known = None
 
     def ask(self, space: dict, trials: list["Trial"], seed: int) -> dict | None:
-        tried = {spaces.key(trial.config) for trial in trials}
-        every = spaces.grid(space, self.points)
-        return next((config for config in every if spaces.key(config) not in tried), None)
+        place = json.dumps(spaces.describe(space))
+        if not (self._known and self._known.continues(place, trials)):
+            self._known = _Tried(place, spaces.lattice(space, self.points))
+        return self._known.next(trials)
+
+    def __reduce__(self):  # without what is known
+        return Grid, (self.points,)
+
+
+class _Tried:
+    """Which configurations of a lattice the first trials of a study have tried."""
+
+    def __init__(self, place: str, lattice: spaces.Lattice):
+        self.place, self.lattice = place, lattice
+        self.configs: list[dict] = []  # of the trials that were looked at
+        self.numbers: set[int] = set()  # theirs in the lattice
+        self.first = 0  # none before it is free
+
+    def continues(self, place: str, trials: list["Trial"]) -> bool:
+        """Whether these trials begin with those that were looked at, in the same space."""
+        same = len(trials) >= len(self.configs) and self.place == place
+        return same and all(t.config is c for t, c in zip(trials, self.configs))
+
+    def next(self, trials: list["Trial"]) -> dict | None:
+        """The first configuration that none of the trials has; None if there is none left."""
+        for trial in trials[len(self.configs) :]:
+            self.configs.append(trial.config)
+            self.numbers.update(self.lattice.find(spaces.plain(trial.config)))
+        while self.first in self.numbers:
+            self.first += 1
+        return self.lattice.at(self.first) if self.first < self.lattice.size else None
 
 
 # ----------------------------------------------------------------------------------- study
@@ -92,7 +138,7 @@ class Trial:
 
     number: int
     config: dict
-    value: float | None = None  # None: pending; NaN: failed
+    value: float | None = None  # None: pending; not finite: failed
     error: str = ""  # why it failed
     outside: str = ""  # why the configuration is not in the space any more
 
@@ -101,7 +147,7 @@ class Trial:
         """pending, failed or done"""
         if self.value is None:
             return "pending"
-        return "failed" if math.isnan(self.value) else "done"
+        return "done" if math.isfinite(self.value) else "failed"
 
 
 class Study:
@@ -109,13 +155,14 @@ class Study:
 
     space     a dict of names to dimensions
     searcher  proposes configurations: Grid, Random, Sobol, bayesian.Bayes, ...
-    seed      of everything random in the study
+    seed      of everything random in the study, in [0, 2⁶³)
     journal   path of a file that holds the study, one line of JSON per event. If it exists, the
               study goes on: finished trials stay as they are, pending ones run again with the same
               configuration. Trials whose configuration does not fit a changed space are kept, but
               not modelled, not run and never the best.
 
-    `ask` and `tell` are the whole of it; `optimize` calls them in a loop. One thread at a time.
+    `ask` and `tell` are the whole of it; `optimize` calls them in a loop. One thread at a time. The
+    trials that a study hands out are copies: what a caller does to them does not reach the study.
 
     Raises TypeError and ValueError for what is no space or no seed, ValueError for a journal of
     another seed or with a broken line, RuntimeError for a journal that another study writes.
@@ -123,13 +170,13 @@ class Study:
 
     def __init__(self, space: dict, searcher, *, seed: int = 0, journal: str | Path | None = None):
         spaces.check(space)
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative")
         if taken := {"number", "state", "value", "best", "error"} & set(space):
             raise ValueError(f"{sorted(taken)}: names that frame() needs; choose others")
-        self.space, self.searcher, self.seed = space, searcher, seed
+        self.space, self.searcher = copy.deepcopy(space), searcher
+        self.seed = draws.check_seed(seed)
         self._trials: list[Trial] = []
         self._waiting: deque[int] = deque()  # pending trials that nobody works on
+        self._starts = Counter()  # how often a pending trial began, but neither ended nor came back
         self._journal = None
         if journal is not None:
             self._journal = _Journal(Path(journal))
@@ -142,7 +189,7 @@ class Study:
     @property
     def trials(self) -> list[Trial]:
         """All trials in the order in which they were proposed."""
-        return list(self._trials)
+        return [_copy(trial) for trial in self._trials]
 
     def ask(self) -> Trial | None:
         """The next trial to evaluate; None when the searcher has no more.
@@ -150,15 +197,15 @@ class Study:
         Trials that were enqueued, or pending when a journal's study ended, come first.
         """
         if self._waiting:
-            return self._trials[self._waiting.popleft()]
-        config = self.searcher.ask(self.space, self.trials, self.seed)
-        return None if config is None else self._add(config)
+            return _copy(self._trials[self._waiting.popleft()])
+        config = self.searcher.ask(self.space, list(self._trials), self.seed)
+        return None if config is None else _copy(self._add(config))
 
     def enqueue(self, config: dict) -> Trial:
         """Have this configuration tried next; raises ValueError if it is not in the space."""
         trial = self._add(config)
         self._waiting.append(trial.number)
-        return trial
+        return _copy(trial)
 
     def tell(self, trial: Trial, value: float, error: str = "") -> Trial:
         """Note the value of a trial; a value that is not finite means that it failed.
@@ -180,7 +227,7 @@ class Study:
         self._trials[told.number] = told
         if told.number in self._waiting:
             self._waiting.remove(told.number)
-        return told
+        return _copy(told)
 
     def seed_of(self, trial: Trial, repeat: int = 0) -> int:
         """The seed for evaluating a trial, a function of (study's seed, number); repeats: fresh."""
@@ -206,13 +253,21 @@ class Study:
         number is kept as failed. Ctrl-C ends the loop: what is finished is told, the rest stays
         pending. With several workers proposals depend on the order in which results come in.
 
-        Raises ValueError if no trial succeeded, BrokenExecutor if the executor breaks.
+        A trial during which a process dies, this one or a worker, may have killed it. It runs once
+        more, alone; the second time it is kept as failed. The journal counts across restarts.
+
+        Raises ValueError if no trial succeeded, BrokenExecutor if the executor breaks; where Dask
+        gives a trial up (KilledWorker) the search goes on. TypeError and ValueError for counts that
+        are not integers of 1 or more.
         """
+        trials = spaces.whole("trials", trials)
         if executor is None:
             executor, workers = _Here(), 1
-        workers = workers or getattr(executor, "_max_workers", None)
-        if not workers:
+        if workers is None:
+            workers = getattr(executor, "_max_workers", None)
+        if workers is None:
             raise ValueError("workers=None: say how many trials this executor runs at once")
+        workers = spaces.whole("workers", workers)
         seeded = _takes_seed(objective)
         running: dict[int, Future | None] = {}
         done = sum(t.state != "pending" and not t.outside for t in self._trials)
@@ -220,36 +275,82 @@ class Study:
         with tqdm(total=trials, initial=done, desc="trials", disable=hide, leave=False) as bar:
             try:
                 while done < trials:
-                    while done + len(running) < trials and len(running) < workers:
+                    while done + len(running) < trials and self._room(running, workers):
                         if (trial := self.ask()) is None:
                             break
                         running[trial.number] = None  # if submit does not return
                         seed = self.seed_of(trial) if seeded else None
-                        config = copy.deepcopy(trial.config)
-                        running[trial.number] = executor.submit(evaluate, objective, config, seed)
+                        self._start(trial.number)
+                        running[trial.number] = executor.submit(
+                            evaluate, objective, trial.config, seed
+                        )
                     if not running:
                         break
                     wait(running.values(), return_when=FIRST_COMPLETED)
                     for number in [n for n, future in running.items() if future.done()]:
-                        self.tell(self._trials[number], *running[number].result())
+                        if self._settle(number, running[number]):
+                            done += 1
+                            bar.update()
                         del running[number]
-                        done += 1
-                        bar.update()
                         if self._trials[number].state == "done":
                             bar.set_postfix(best=f"{self.best.value:.4g}")
             finally:
                 self._put_back(running)
         return self.best
 
+    def _room(self, running: dict[int, Future | None], workers: int) -> bool:
+        """Whether one more trial may begin: one that may have killed a process runs alone."""
+        suspects = {*running, *itertools.islice(self._waiting, 1)}
+        alone = bool(running) and any(
+            self._starts[number] > (number in running) for number in suspects
+        )
+        return len(running) < workers and not alone
+
+    def _start(self, number: int) -> None:
+        """Note that a trial begins: if this process dies before it ends, the journal shows it."""
+        self._note({"start": number})
+        self._starts[number] += 1
+
+    def _settle(self, number: int, future: Future) -> bool:
+        """Tell what came of a trial; whether it has ended. If its worker died, it waits again.
+
+        Raises what the executor put in place of an answer, if it may be lost itself.
+        """
+        error = future.exception()
+        if not (error and _names(error) & LOST):
+            self.tell(self._trials[number], *future.result())
+            return True
+        given_up = self._mourn(number, error)
+        if not given_up:
+            self._waiting.appendleft(number)
+        return given_up
+
+    def _mourn(self, number: int, error: Exception) -> bool:
+        """Whether a trial whose worker died is given up: the second time it is told as failed."""
+        if given_up := self._starts[number] >= DEATHS:
+            self.tell(self._trials[number], math.nan, f"{DIED}: {error!r}")
+        kept = "kept as failed" if given_up else "put back, to run once more, alone"
+        error.add_note(f"trial {number} ran when a worker died: it is {kept}")
+        return given_up
+
     def _put_back(self, running: dict[int, Future | None]) -> None:
         """Whatever was running waits for the next `ask`; what has finished is told."""
         left = [number for number in running if self._trials[number].value is None]
         # first, since telling may be interrupted as well
-        self._waiting.extendleft(sorted(left, reverse=True))
+        back = [number for number in left if number not in self._waiting]
+        self._waiting.extendleft(sorted(back, reverse=True))
+        futures = [running[number] for number in left if running[number]]
+        if any(isinstance(_error(future), BrokenExecutor) for future in futures):
+            wait(futures, timeout=60)  # the executor tells one after the other
         for number in left:
             future = running[number]
             if future and not future.cancel() and future.done() and not future.exception():
                 self.tell(self._trials[number], *future.result())
+            elif future and _worker_died(_error(future)):
+                self._mourn(number, _error(future))
+            elif self._starts[number]:
+                self._note({"stop": number})
+                self._starts[number] -= 1
 
     @property
     def best(self) -> Trial:
@@ -259,12 +360,12 @@ class Study:
             errors = [_last_line(t.error) for t in self._trials if t.error]
             last = f"; the last error: {errors[-1]}" if errors else ""
             raise ValueError(f"none of {len(self._trials)} trials has succeeded{last}")
-        return min(done, key=lambda trial: trial.value)
+        return _copy(min(done, key=lambda trial: trial.value))
 
     def frame(self) -> pd.DataFrame:
         """One row per trial: number, the configuration (nested names as "opt.rho"), state, value,
         best (lowest value so far, by number), error (its last line)."""
-        table = pd.json_normalize([trial.config for trial in self._trials])
+        table = pd.json_normalize([trial.config for trial in self.trials])
         table.insert(0, "number", range(len(table)))
         table["state"] = ["outside" if t.outside else t.state for t in self._trials]
         table["value"] = pd.Series([t.value for t in self._trials], dtype=float)
@@ -279,8 +380,9 @@ class Study:
         objective  (config, seed) -> number. One row per trial and seed: number, seed, value, and
         found, the value that the search saw. A failed evaluation is NaN.
         """
+        top, repeats = spaces.whole("top", top), spaces.whole("repeats", repeats)
         if not _takes_seed(objective):
-            raise ValueError("rescore needs an objective with an argument seed")
+            raise ValueError("rescore needs an objective with an argument seed, not a fixed one")
         done = [t for t in self._trials if t.state == "done" and not t.outside]
         rows = []
         for trial in sorted(done, key=lambda trial: trial.value)[:top]:
@@ -305,6 +407,10 @@ class Study:
         if self._journal:
             self._journal.write(event)
 
+    def _note(self, event: dict) -> None:
+        if self._journal:
+            self._journal.note(event)
+
     def _resume(self) -> None:
         header = {"space": spaces.describe(self.space), "seed": self.seed}
         last = None
@@ -327,8 +433,11 @@ class Study:
                 spaces.validate(self.space, trial.config)
             except ValueError as error:
                 self._trials[number] = replace(trial, outside=str(error))
-        waiting = (t.number for t in self._trials if t.state == "pending" and not t.outside)
-        self._waiting.extend(waiting)
+        for trial in [t for t in self._trials if t.state == "pending" and not t.outside]:
+            if self._starts[trial.number] >= DEATHS:
+                self.tell(trial, math.nan, DIED)
+            else:
+                self._waiting.append(trial.number)
 
     def _replay(self, event: dict) -> None:
         """An event again. One that was interrupted after its line was written stands twice."""
@@ -340,19 +449,52 @@ class Study:
             if trial.number != len(self._trials):
                 raise ValueError(f"trial {trial.number} follows trial {len(self._trials) - 1}")
             self._trials.append(trial)
-        elif self._trials[event["tell"]].value is None:
-            number, value = event["tell"], event["value"]
-            value = math.nan if value is None else value
+            return
+        kind = next((kind for kind in ("start", "stop") if kind in event), "tell")
+        number = event[kind]
+        if not 0 <= number < len(self._trials):
+            raise ValueError(f"trial {number} was never asked for")
+        if kind != "tell":
+            self._starts[number] += 1 if kind == "start" else -1
+        elif self._trials[number].value is None:
+            value = math.nan if event["value"] is None else event["value"]
             told = replace(self._trials[number], value=value, error=event.get("error", ""))
             self._trials[number] = told
 
 
+DEATHS = 2  # that a trial is allowed before it is given up
+DIED = f"the process that ran it died {DEATHS} times; enqueue its configuration to try again"
+LOST = {"KilledWorker", "ProcessExpired", "WorkerLost", "ManagerLost"}  # of Dask, Pebble, Parsl
+
+
+def _error(future: Future) -> BaseException | None:
+    """What a future raises, if it has ended and was not cancelled."""
+    return future.exception() if future.done() and not future.cancelled() else None
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
+
+
+def _worker_died(error: BaseException | None) -> bool:
+    """Whether an executor's error may be the trial's fault: not if it was never sent to a worker.
+
+    What the objective raises is not among them: `evaluate` turns it into a value.
+    """
+    not_sent = pickle.PicklingError | AttributeError | TypeError | CancelledError
+    return isinstance(error, Exception) and not isinstance(error, not_sent)
+
+
 def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tuple[float, str]:
-    """(value, "") of the objective, or (NaN, the error's text) if it fails."""
+    """(value, "") of the objective, or (NaN, the error's text) if it fails or calls sys.exit."""
     try:
         return float(objective(config) if seed is None else objective(config, seed=seed)), ""
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return math.nan, "".join(traceback.format_exception(error))
+
+
+def _copy(trial: Trial) -> Trial:
+    return replace(trial, config=spaces.plain(trial.config))
 
 
 def _last_line(text: str) -> str:
@@ -360,10 +502,35 @@ def _last_line(text: str) -> str:
 
 
 def _takes_seed(objective: Callable) -> bool:
+    """Whether an objective has an argument seed beside its first, and nobody has fixed it."""
+    if not callable(objective):
+        raise TypeError(f"objective={objective!r} is not a function of a configuration")
     try:
-        return "seed" in inspect.signature(objective).parameters
+        arguments = inspect.signature(objective).parameters.values()
     except ValueError:  # some callables written in C have no signature
         return False
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    beside = [a for a in arguments if a.kind == inspect.Parameter.KEYWORD_ONLY]
+    beside += [a for a in arguments if a.kind != inspect.Parameter.KEYWORD_ONLY][1:]
+    taken = any(a.name == "seed" and a.kind in named for a in beside)
+    return taken and not _fixes_seed(objective)
+
+
+def _fixes_seed(objective: Callable) -> bool:
+    """Whether a partial, here or in what is wrapped or called, has fixed the keyword seed."""
+    while True:
+        if isinstance(objective, partial):
+            if "seed" in objective.keywords:
+                return True
+            objective = objective.func
+        elif hasattr(objective, "__wrapped__"):
+            objective = objective.__wrapped__
+        elif inspect.ismethod(objective):
+            objective = objective.__func__
+        elif inspect.isroutine(objective) or inspect.isclass(objective):
+            return False
+        else:
+            objective = objective.__call__  # of an object
 
 
 class _Here(Executor):
@@ -376,7 +543,8 @@ class _Here(Executor):
 
 
 class _Journal:
-    """Lines of JSON that are only appended, each on the disk before `write` returns.
+    """Lines of JSON that are only appended, each on the disk before `write` returns. What `note`
+    appends outlives this process, but not a power cut: nobody needs to know what began before it.
 
     One writer: a lock of the system's (flock), which ends with the process however it dies.
     """
@@ -413,12 +581,15 @@ class _Journal:
         return events
 
     def write(self, event: dict) -> None:
+        self.note(event)
+        os.fsync(self._file.fileno())
+
+    def note(self, event: dict) -> None:
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
         end = self._file.seek(0, os.SEEK_END)
         if self._file.write(line) < len(line):  # the disk is full
             self._file.truncate(end)
             raise OSError(f"{self.path}: no room for {line[:60]!r}")
-        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._finalizer()
@@ -437,12 +608,21 @@ class Curves:
 
     A generator that waits for its next turn is a training run that pauses. One that raises has the
     loss NaN from then on, and its text stands in `errors`; one that ends keeps its last loss.
+    Raises TypeError for an objective that returns something else, such as a number.
     """
 
     def __init__(self, objective: Callable, configs: list[dict]):
-        self.configs = list(configs)
-        self.curves = [objective(copy.deepcopy(config)) for config in self.configs]
-        self.losses, self.errors = [math.nan] * len(self.curves), [""] * len(self.curves)
+        self.configs, self.curves, self.errors = list(configs), [], []
+        for config in self.configs:
+            curve, text = (), ""
+            try:
+                curve = objective(copy.deepcopy(config))
+            except Exception as error:  # before its first loss
+                text = "".join(traceback.format_exception(error))
+            if not isinstance(curve, Iterable):
+                raise TypeError(f"the objective returned {curve!r}, not a generator of losses")
+            self.curves.append(iter(curve)), self.errors.append(text)
+        self.losses = [math.nan] * len(self.curves)
 
     def __len__(self) -> int:
         return len(self.curves)
@@ -469,7 +649,7 @@ class Curves:
 def starter(objective: Callable, space: dict, *, seed: int = 0) -> Callable:
     """start(first, n) -> Curves of n random configurations, those numbered first, first + 1, ..."""
     spaces.check(space)
-    d = spaces.dims(space)
+    space, d, seed = copy.deepcopy(space), spaces.dims(space), draws.check_seed(seed)
 
     def start(first: int, n: int) -> Curves:
         numbers = range(first, first + n)
@@ -487,6 +667,7 @@ def halving(n: int, budget: int) -> list[tuple[int, int]]:
     where n is no power of two (3 → 1 → 0): the best of the last round is meant.
     Raises ValueError for n < 2 and for a budget that leaves some run nothing.
     """
+    n, budget = spaces.whole("n", n, 0), spaces.whole("budget", budget, 0)
     rounds = (n - 1).bit_length()  # integers only: ⌈log₂ n⌉
     if n < 2 or budget < n * rounds:
         raise ValueError(f"n={n}, budget={budget}: needs n >= 2 and budget >= n ⌈log₂ n⌉")
@@ -505,6 +686,8 @@ def resources(r_max: int, *, r_min: int = 1, eta: int = 3) -> list[int]:
 
     Raises ValueError unless 1 ≤ r_min ≤ R and η ≥ 2.
     """
+    r_max, r_min = spaces.whole("r_max", r_max, 0), spaces.whole("r_min", r_min, 0)
+    eta = spaces.whole("eta", eta, 0)
     if not 1 <= r_min <= r_max or eta < 2:
         given = f"r_min={r_min}, r_max={r_max}, eta={eta}"
         raise ValueError(f"{given}: needs 1 <= r_min <= r_max and eta >= 2")
@@ -537,28 +720,76 @@ def successive_halving(runs, advance: Callable, rungs: list[tuple[int, int]]):
     rungs    (n_i, r_i): n_i runs, trained until each has had r_i in total
 
     Returns the runs of the last rung, best first, and the history: one row per evaluation with
-    rung, run (its number in the first rung), resource, loss, spent (by all runs so far). A loss
-    of NaN counts as infinite. Jamieson & Talwalkar 2016.
+    rung, run (its number in the first rung), resource, loss, spent (by all runs so far). A run
+    whose loss is not finite has failed: its loss is infinite, and it is neither kept nor returned.
+    If all of the last runs fail, the best one that was left behind is returned; if all runs fail,
+    `no_winner` says what happens. Jamieson & Talwalkar 2016.
     """
-    runs, rows = _halve(runs, advance, rungs)
-    return runs, _history(rows, ["rung", "run", "loss", "cost"])
+    best, loss, rows, error = _halve(runs, advance, rungs)
+    if loss == math.inf:
+        no_winner(rungs[0][0], error)
+    return best, _history(rows, ["rung", "run", "loss", "cost"])
 
 
 def _halve(runs, advance: Callable, rungs: list[tuple[int, int]]):
-    """The runs of the last rung, best first, and for each evaluation (rung, run, loss, cost)."""
+    """The runs of the last rung, best first; the lowest of their losses; for each evaluation
+    (rung, run, loss, cost); the first error."""
+    _check_rungs(rungs)
     if len(runs) != rungs[0][0]:  # else the sizes of the later rungs would be wrong
         raise ValueError(f"{len(runs)} runs, but the first rung is {rungs[0]}")
-    numbers, best_first = range(len(runs)), range(len(runs))
-    before, rows = 0, []
+    numbers, best_first = range(len(runs)), list(range(len(runs)))
+    before, losses, rows, error, spare = 0, [], [], "", None
     for rung, (n, r) in enumerate(rungs):
-        keep = list(best_first[:n])
+        keep, left = best_first[:n], best_first[n:]
+        if left:
+            spare = runs[left[:1]], losses[left[0]]
         numbers = [numbers[i] for i in keep]
-        runs, losses = advance(runs[keep], r - before)
-        losses = torch.as_tensor(losses, dtype=torch.float64).nan_to_num(nan=math.inf).tolist()
-        best_first = sorted(range(len(runs)), key=losses.__getitem__)
+        runs, found = advance(runs[keep], r - before)
+        losses = _losses(found, len(keep))
+        if math.inf in losses:
+            error = error or _first_error(runs, found)
         rows += [(rung, number, loss, r - before) for number, loss in zip(numbers, losses)]
+        best_first = [i for i in range(len(keep)) if losses[i] < math.inf]
+        best_first.sort(key=losses.__getitem__)
         before = r
-    return runs[best_first], rows
+        if not best_first:
+            return *(spare or (runs[:0], math.inf)), rows, error
+    return runs[best_first], losses[best_first[0]], rows, error
+
+
+def _check_rungs(rungs: list[tuple[int, int]]) -> None:
+    sizes, totals = [n for n, _ in rungs], [r for _, r in rungs]
+    falling = all(b <= a for a, b in itertools.pairwise(sizes))
+    rising = all(b > a for a, b in itertools.pairwise(totals))
+    if not rungs or not falling or not rising or sizes[-1] < 1 or totals[0] < 1:
+        raise ValueError(f"rungs={rungs}: needs (n, r), ..., n ≥ 1 never rising, r ≥ 1 rising")
+
+
+def _losses(losses, n: int) -> list[float]:
+    """What `advance` gave for n runs, as floats; infinite where a run has failed."""
+    losses = torch.as_tensor(losses, dtype=torch.float64)
+    if losses.shape != (n,):
+        raise ValueError(f"advance returned losses of shape {list(losses.shape)}, not [{n}]")
+    return losses.where(losses.isfinite(), math.inf).tolist()
+
+
+def _first_error(runs, losses) -> str:
+    """Of runs that have failed: what the first one raised, or that its loss is not a number."""
+    raised = [_last_line(text) for text in getattr(runs, "errors", ()) if text]
+    lost = [loss for loss in map(float, losses) if not math.isfinite(loss) and loss != math.inf]
+    return raised[0] if raised else f"the loss is {lost[0]}" if lost else ""
+
+
+def no_winner(n: int, error: str) -> None:
+    """What the budgets below do when all n runs fail: they raise ValueError, with the first error.
+
+    If there is no error, since all losses are infinite, they warn, and return runs of length zero
+    beside the history.
+    """
+    if error:
+        raise ValueError(f"all {n} configurations failed; the first error: {error}")
+    text = f"all {n} configurations diverged: every loss is infinite, so there is no best run"
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def hyperband(start: Callable, advance: Callable, table: list[list[tuple[int, int]]]):
@@ -569,16 +800,22 @@ def hyperband(start: Callable, advance: Callable, table: list[list[tuple[int, in
     table    `brackets(81)`; or any list of brackets, as [[(1, 81)]] * 20 for random search
 
     Returns the best run of the brackets' last rungs (as runs of length one) and the history, as
-    `successive_halving` does, with the bracket's number in the table. Li et al. 2018.
+    `successive_halving` does, with the bracket's number in the table. Raises ValueError if all
+    runs of all brackets fail (`no_winner`). Li et al. 2018.
     """
-    best, lowest, first, rows = None, math.inf, 0, []
+    if not len(table):
+        raise ValueError("table=[] has no bracket: there is nothing to run")
+    best, lowest, first, rows, error = None, math.inf, 0, [], ""
     for bracket, rungs in enumerate(table):
-        runs, evaluations = _halve(start(first, rungs[0][0]), advance, rungs)
+        _check_rungs(rungs)
+        runs, loss, evaluations, text = _halve(start(first, rungs[0][0]), advance, rungs)
         rows += [(rung, run + first, *found, bracket) for rung, run, *found in evaluations]
-        loss = min(loss for _, _, loss, _ in evaluations[-len(runs) :])
+        error = error or text
         if best is None or loss < lowest:
             best, lowest = runs[:1], loss
         first += rungs[0][0]
+    if lowest == math.inf:
+        no_winner(first, error)
     return best, _history(rows, ["rung", "run", "loss", "cost", "bracket"])
 
 
@@ -586,13 +823,13 @@ def promotion(losses: list[dict[int, float]], started: list[set[int]], eta: int)
     """ASHA's next job (run, rung): a run of the best 1/η of some rung, the highest rung first, that
     has not been promoted; None if there is none.
 
-    losses   {run: loss} of the runs that have finished each rung
+    losses   {run: loss} of the runs that have finished each rung; not finite: it failed there
     started  the runs that have been started in each rung
     """
     for rung in range(len(losses) - 2, -1, -1):
-        best_first = sorted(losses[rung], key=losses[rung].get)
-        for run in best_first[: len(best_first) // eta]:
-            if run not in started[rung + 1] and losses[rung][run] < math.inf:
+        able = [run for run, loss in losses[rung].items() if math.isfinite(loss)]
+        for run in sorted(able, key=losses[rung].get)[: len(losses[rung]) // eta]:
+            if run not in started[rung + 1]:
                 return run, rung + 1
     return None
 
@@ -615,12 +852,14 @@ def asha(
     out while less than `budget` has been. With an executor of threads, `workers` runs advance at
     once; other executors cannot hold a paused run.
 
-    Returns the run with the lowest loss (as runs of length one) and the history. Li et al. 2020.
+    Returns the run with the lowest loss (as runs of length one) and the history, as
+    `successive_halving` does; a run that has failed is never promoted. Raises ValueError if all
+    runs fail (`no_winner`). Li et al. 2020.
     """
-    executor = executor or _Here()
-    levels = resources(r_max, r_min=r_min, eta=eta)
+    executor, workers = executor or _Here(), spaces.whole("workers", workers)
+    budget, levels = spaces.whole("budget", budget), resources(r_max, r_min=r_min, eta=eta)
     losses, started = [{} for _ in levels], [set() for _ in levels]
-    runs, running, rows, given = [], {}, [], 0
+    runs, running, rows, given, error = [], {}, [], 0, ""
     while running or given < budget:
         while len(running) < workers and given < budget:
             run, rung = promotion(losses, started, eta) or (len(runs), 0)
@@ -633,12 +872,21 @@ def asha(
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             run, rung, cost = running.pop(future)
-            runs[run], loss = future.result()
-            loss = float(torch.as_tensor(loss, dtype=torch.float64)[0].nan_to_num(nan=math.inf))
+            runs[run], found = future.result()
+            (loss,) = _losses(found, 1)
+            if loss == math.inf:
+                error = error or _first_error(runs[run], found)
             losses[rung][run] = loss
             rows.append((rung, run, loss, cost))
-    history = _history(rows, ["rung", "run", "loss", "cost"])
+    return _winner(runs, _history(rows, ["rung", "run", "loss", "cost"]), error)
+
+
+def _winner(runs: list, history: pd.DataFrame, error: str):
+    """The run with the lowest last loss, and the history."""
     latest = history.groupby("run")["loss"].last()
+    if latest.min() == math.inf:
+        no_winner(len(runs), error)
+        return runs[0][:0], history
     return runs[latest.idxmin()], history
 
 
@@ -646,31 +894,39 @@ def below_median(curve: list[float], others: list[list[float]]) -> bool:
     """Whether a learning curve is worth continuing: its lowest loss so far is at most the median of
     the other curves' mean loss over the same epochs.  Golovin et al. 2017, section 3.2.
 
-    Curves that ended earlier do not count; True if there is none left.
+    Curves that ended earlier do not count; True if there is none left. A run whose last loss is not
+    finite is never worth it.
     """
+    if not math.isfinite(curve[-1]):
+        return False
     t = len(curve)
     means = [sum(other[:t]) / t for other in others if len(other) >= t]
+    means = [mean if math.isfinite(mean) else math.inf for mean in means]
     return not means or min(curve) <= statistics.median(means)
 
 
 def stop_early(start: Callable, advance: Callable, go_on: Callable, *, budget: int, r_max: int):
     """Run after run, each until `go_on(its losses so far, the earlier runs' losses)` is false.
 
-    start, advance, budget, r_max as for `asha`; one resource at a time; a loss of NaN counts as
-    infinite. Returns the run with the lowest last loss and the history.
+    start, advance, budget, r_max as for `asha`; one resource at a time. A run whose loss is not
+    finite has failed: its loss is infinite, and it ends. Returns the run with the lowest last loss
+    and the history. Raises ValueError if all runs fail (`no_winner`).
     """
-    runs, curves, rows = [], [], []
+    budget, r_max = spaces.whole("budget", budget), spaces.whole("r_max", r_max)
+    runs, curves, rows, error = [], [], [], ""
     while len(rows) < budget:
         run, curve = start(len(runs), 1), []
         while len(curve) < r_max and len(rows) < budget:
-            run, (loss,) = advance(run, 1)
-            curve.append(math.inf if math.isnan(loss) else float(loss))
+            run, found = advance(run, 1)
+            curve += _losses(found, 1)
             rows.append((len(runs), curve[-1], 1))
+            if curve[-1] == math.inf:
+                error = error or _first_error(run, found)
+                break
             if not go_on(curve, curves):
                 break
         runs.append(run), curves.append(curve)
-    history = _history(rows, ["run", "loss", "cost"])
-    return runs[history.groupby("run")["loss"].last().idxmin()], history
+    return _winner(runs, _history(rows, ["run", "loss", "cost"]), error)
 
 
 def _history(rows: list[tuple], columns: list[str]) -> pd.DataFrame:
@@ -691,31 +947,44 @@ def importance(space: dict, trials: list[Trial], *, best: float = 0.1) -> pd.Dat
     same kernel; D is the Pearson divergence, and 0 where good trials are like all others. A
     number's densities are Gaussian kernels on its unit coordinate, reflected at the ends, with
     Scott's width of the best trials. A dimension inside an option is judged among the trials
-    that have it. Failed trials are the worst. Watanabe, Bansal & Hutter 2023.
+    that have it; if fewer than 4 of the best have it, its divergence is NaN. Failed trials are the
+    worst, and never among the best. Watanabe, Bansal & Hutter 2023.
 
     Columns: divergence, and share: the divergences divided by their sum. Raises ValueError if
     there are fewer than 4 best trials.
     """
-    trials = [t for t in trials if t.value is not None and not t.outside]
-    values = np.nan_to_num([t.value for t in trials], nan=math.inf)
-    top = max(1, round(best * len(trials)))
-    if top < 4:
-        raise ValueError(f"{len(trials)} trials have only {top} in the best {best:g}; needs 4")
+    if not 0 < best < 1:
+        raise ValueError(f"best={best!r} must be a share between 0 and 1")
+    trials = [t for t in trials if t.state != "pending" and not t.outside]
+    done = sum(t.state == "done" for t in trials)
+    values = np.array([t.value if t.state == "done" else math.inf for t in trials])
+    top = min(round(best * len(trials)), done)
+    if top < FEW:
+        how = f"{len(trials)} trials, of which {done} succeeded,"
+        raise ValueError(f"{how} have only {top} in the best {best:g}; needs {FEW}")
     points = torch.stack([spaces.to_unit(space, t.config) for t in trials])
     order = values.argsort(kind="stable")
     good = np.isin(np.arange(len(trials)), order[:top])
     points, active = points.numpy(), spaces.active(space, points).numpy()
-    found = {}
-    for i, (name, dim) in enumerate(spaces.leaves(space)):
+    found = dict.fromkeys(spaces.labels(space), math.nan)
+    for i, (label, (_, dim)) in enumerate(zip(found, spaces.leaves(space), strict=True)):
         every, best_of_them = points[active[:, i], i], points[active[:, i] & good, i]
+        if len(best_of_them) < FEW:
+            continue
         if isinstance(dim, spaces.Choice):
             p, q = _frequencies(every, dim), _frequencies(best_of_them, dim)
         else:
             width = max(best_of_them.std(), 0.01) * len(best_of_them) ** -0.2
             p, q = _kernels(every, width), _kernels(best_of_them, width)
-        found[name] = (p * (q / p - 1) ** 2)[p > 0].sum()
+        p, q = p[p > 0], q[p > 0]  # where there are no trials there are no best ones
+        found[label] = (p * (q / p - 1) ** 2).sum()
     table = pd.DataFrame({"divergence": found})
-    return table.assign(share=table["divergence"] / table["divergence"].sum())
+    total = table["divergence"].sum()
+    # if good trials are like all others everywhere, what is left is rounding
+    return table.assign(share=table["divergence"] / (total if total > 1e-12 else math.inf))
+
+
+FEW = 4  # best trials say nothing if they are fewer
 
 
 def _frequencies(u: np.ndarray, dim: spaces.Choice) -> np.ndarray:

@@ -13,12 +13,14 @@ Searchers work in the unit cube: each dimension, nested ones included, has one c
 Equal volumes of the cube are equally probable. d coordinates, p features.
 """
 
-import itertools
 import json
 import math
 import numbers
-from collections.abc import Iterator
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +51,7 @@ class Real:
         """The number at coordinate u."""
         low, high = _scale(self, self.low), _scale(self, self.high)
         t = low + u * (high - low)
-        return float(min(max(math.exp(t) if self.log else t, self.low), self.high))
+        return _within(self, u, math.exp(t) if self.log else t)
 
     def unit(self, value: float) -> float:
         """The coordinate of a number."""
@@ -70,7 +72,11 @@ class Real:
 
     def grid(self, points: int) -> list[float]:
         """Evenly spaced values, both ends included; one point is the middle."""
-        return [self.value(k / (points - 1) if points > 1 else 0.5) for k in range(points)]
+        return [self.point(k, points) for k in range(whole("points", points))]
+
+    def point(self, k: int, points: int) -> float:
+        """Value number k of the grid of so many points."""
+        return self.value(k / (points - 1) if points > 1 else 0.5)
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class Integer:
 
     def grid(self, points: int) -> list[int]:
         """At most `points` values, evenly spaced and rounded, both ends included."""
-        if points > self.high - self.low:
+        if whole("points", points) > self.high - self.low:
             return list(range(self.low, self.high + 1))
         ends = Real(self.low, self.high, log=self.log)
         return list(dict.fromkeys(round(x) for x in ends.grid(points)))
@@ -190,6 +196,19 @@ def _is(value, kind) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
+def whole(name: str, value, low: int = 1) -> int:
+    """A count as a Python int; numpy's integers and tensors of one integer are taken too.
+
+    Raises TypeError for what is not an integer (True and 2.0 among them), ValueError below low.
+    """
+    number = plain(value)
+    if not _is(number, numbers.Integral):
+        raise TypeError(f"{name}={value!r} is not an integer; it must be {low} or more")
+    if number < low:
+        raise ValueError(f"{name}={value!r} must be {low} or more")
+    return operator.index(number)
+
+
 def _scale(dim: Real | Integer, value):
     """The logarithm of a float or a tensor, if the dimension is logarithmic."""
     if not dim.log:
@@ -197,10 +216,18 @@ def _scale(dim: Real | Integer, value):
     return value.log() if isinstance(value, Tensor) else math.log(value)
 
 
+def _within(dim: Real, u: float, value: float) -> float:
+    """What stands at coordinate u without rounding errors: both ends exactly, nothing beyond."""
+    ends = {0: dim.low, 1: dim.high}
+    return float(ends.get(u, min(max(value, dim.low), dim.high)))
+
+
 def _check_range(dim: Real | Integer, kind: type) -> None:
-    for bound in (dim.low, dim.high):
+    for name in ("low", "high"):
+        bound = plain(getattr(dim, name))
         if not _is(bound, kind):
             raise TypeError(f"{dim}: {bound!r} is no {kind.__name__.lower()} number")
+        object.__setattr__(dim, name, bound)  # numpy's and torch's numbers as Python's
     if not dim.low < dim.high or not math.isfinite(dim.high - dim.low):
         raise ValueError(f"{dim}: needs low < high, both finite; a constant needs no dimension")
     if dim.log and dim.low <= 0:
@@ -256,6 +283,8 @@ def _check_entry(name: str, entry) -> None:
         for part, inner in entry.items():
             if not isinstance(part, str):
                 raise TypeError(f"{name}: the name {part!r} is no str")
+            if not part:
+                raise ValueError(f"{name or 'the space'}: the name {part!r} is empty")
             _check_entry(_join(name, part), inner)
     elif not isinstance(entry, Dimension):
         try:
@@ -287,12 +316,27 @@ def _check_value(name: str, entry, value):
 
 
 def check(space: dict) -> None:
-    """Raise TypeError or ValueError unless this is a dict with at least one dimension."""
+    """Raise TypeError or ValueError unless this is a dict with at least one dimension, in which
+    two entries never have the same name: {"opt": {"rho": ...}, "opt.rho": ...} is refused."""
     if not isinstance(space, dict):
         raise TypeError(f"a space is a dict of names to dimensions, not {space!r}")
     _check_entry("", space)
     if not dims(space):
         raise ValueError(f"{space} has no dimension: there is nothing to search")
+    paths = Counter(".".join(path) for path in set(_paths((), space)))
+    if twice := [name for name, count in paths.items() if count > 1]:
+        raise ValueError(f"{twice}: two entries of the space have this name; rename one of them")
+
+
+def _paths(path: tuple[str, ...], entry) -> Iterator[tuple[str, ...]]:
+    """The names, outermost first, of all that can stand in a configuration."""
+    if path:
+        yield path
+    if isinstance(entry, dict):
+        for name, inner in entry.items():
+            yield from _paths((*path, name), inner)
+    for option in entry.options if isinstance(entry, Choice) else ():
+        yield from _paths(path, option)
 
 
 def validate(space: dict, config: dict) -> dict:
@@ -313,6 +357,25 @@ def _leaves(name: str, entry) -> Iterator[tuple[str, Dimension]]:
         yield name, entry
         for option in entry.options if isinstance(entry, Choice) else ():
             yield from _leaves(name, option)
+
+
+def labels(space: dict) -> list[str]:
+    """A label for every coordinate, all different: its name, and where several options have a
+    number of this name, the options' numbers too, as in "opt[0].lr" and "opt[1].lr"."""
+    names = [name for name, _ in leaves(space)]
+    count = Counter(names)
+    pairs = zip(names, _labels("", space), strict=True)
+    return [name if count[name] == 1 else label for name, label in pairs]
+
+
+def _labels(name: str, entry) -> Iterator[str]:
+    if isinstance(entry, dict):
+        for part, inner in entry.items():
+            yield from _labels(_join(name, part), inner)
+    elif isinstance(entry, Dimension):
+        yield name
+        for number, option in enumerate(entry.options if isinstance(entry, Choice) else ()):
+            yield from _labels(f"{name}[{number}]", option)
 
 
 def dims(space: dict) -> int:
@@ -421,23 +484,125 @@ def grid(space: dict, points: int | dict[str, int]) -> list[dict]:
     The spacing is the dimension's: linear or logarithmic. Raises ValueError for fewer than one
     point and for names that are no numbers of the space.
     """
+    every = lattice(space, points)
+    return [every.at(i) for i in range(every.size)]
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A grid that is not listed: its configurations are made when they are asked for.
+
+    size  how many there are
+    at    (i) -> configuration number i, in the order of `grid`
+    find  (plain configuration) -> the numbers i of those that equal it: one or none, several
+          where options of a choice have values in common
+    """
+
+    size: int
+    at: Callable
+    find: Callable
+
+
+def lattice(space: dict, points: int | dict[str, int]) -> Lattice:
+    """The grid of `grid`, at once however many configurations it has; raises as `grid` does."""
     names = dict.fromkeys(name for name, dim in leaves(space) if not isinstance(dim, Choice))
-    counts = dict.fromkeys(names, points) if isinstance(points, int) else dict(points)
+    counts = dict(points) if isinstance(points, dict) else dict.fromkeys(names, points)
     if set(counts) != set(names):
         raise ValueError(f"points of {sorted(counts)} given, but the numbers are {sorted(names)}")
-    if wrong := {name: m for name, m in counts.items() if m < 1}:
-        raise ValueError(f"points={wrong}: a dimension needs 1 point or more")
-    return _grid("", space, counts)
+    return _lattice("", space, {name: _points(name, m) for name, m in counts.items()})
+
+
+def _points(name: str, m) -> int:
+    if _is(m, numbers.Real) and m < 1:
+        raise ValueError(f"points={{{name!r}: {m}}}: a dimension needs 1 point or more")
+    return whole(f"points of {name}", m)
 
 
 def _join(name: str, part: str) -> str:
     return f"{name}.{part}" if name else part
 
 
-def _grid(name: str, entry, counts: dict[str, int]) -> list:
+def _lattice(name: str, entry, counts: dict[str, int]) -> Lattice:
     if isinstance(entry, dict):
-        lists = [_grid(_join(name, part), inner, counts) for part, inner in entry.items()]
-        return [dict(zip(entry, values, strict=True)) for values in itertools.product(*lists)]
+        return _product({n: _lattice(_join(name, n), e, counts) for n, e in entry.items()})
     if isinstance(entry, Choice):
-        return [value for option in entry.options for value in _grid(name, option, counts)]
-    return entry.grid(counts[name]) if isinstance(entry, Real | Integer) else [plain(entry)]
+        return _union([_lattice(name, option, counts) for option in entry.options])
+    if isinstance(entry, Real):
+        return _line(entry, counts[name])
+    if isinstance(entry, Integer):
+        return _list(_whole_numbers(name, entry, counts[name]))
+    constant = key(entry)
+    return Lattice(1, lambda i: plain(entry), lambda v: [0] if key(v) == constant else [])
+
+
+def _product(parts: dict[str, Lattice]) -> Lattice:
+    """Of dicts: the last entry changes fastest."""
+    steps, size = {}, 1
+    for name in reversed(parts):
+        steps[name], size = size, size * parts[name].size
+
+    def at(i):
+        return {n: part.at(i // steps[n] % part.size) for n, part in parts.items()}
+
+    def find(config):
+        if not isinstance(config, dict) or config.keys() != parts.keys():
+            return []
+        found = [0]
+        for n, part in parts.items():
+            found = [i + steps[n] * k for k in part.find(config[n]) for i in found]
+        return found
+
+    return Lattice(size, at, find)
+
+
+def _union(parts: list[Lattice]) -> Lattice:
+    """Of options: those of the first, then those of the second, ..."""
+    first = [0, *accumulate(part.size for part in parts)]
+
+    def at(i):
+        k = next(k for k, end in enumerate(first[1:]) if i < end)
+        return parts[k].at(i - first[k])
+
+    def find(value):
+        return [start + i for start, part in zip(first, parts) for i in part.find(value)]
+
+    return Lattice(first[-1], at, find)
+
+
+def _line(dim: Real, points: int) -> Lattice:
+    """Of values of a number: few are listed, which is faster to look up."""
+    if points <= 1000:
+        return _list(list(dict.fromkeys(dim.grid(points))))
+
+    def find(value):
+        if not _is(value, float | int) or not dim.low <= value <= dim.high:
+            return []
+        guess = round(dim.unit(value) * (points - 1))  # off by rounding, if at all
+        near = range(max(guess - 1, 0), min(guess + 2, points))
+        return [k for k in near if dim.point(k, points) == value]
+
+    return Lattice(points, lambda i: dim.point(i, points), find)
+
+
+def _list(values: Sequence[int]) -> Lattice:
+    """Of given numbers, all different."""
+    if isinstance(values, range):  # whole numbers without a gap
+        low, high = values[0], values[-1]
+        place = lambda v: [int(v) - low] if low <= v <= high and v == int(v) else []
+    else:
+        places = {v: [i] for i, v in enumerate(values)}
+        place = lambda v: places.get(v, [])
+    find = lambda v: place(v) if _is(v, float | int) else []
+    return Lattice(len(values), values.__getitem__, find)
+
+
+LISTED = 10**6  # points of one Integer
+
+
+def _whole_numbers(name: str, dim: Integer, points: int) -> Sequence[int]:
+    if points > dim.high - dim.low:
+        return range(dim.low, dim.high + 1)
+    if points > LISTED:
+        few = f"at most {LISTED}, or all {dim.high - dim.low + 1}"
+        raise ValueError(f"points={{{name!r}: {points}}}: too many to round and list; {few}")
+    return dim.grid(points)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
@@ -219,6 +219,33 @@ def test_the_first_batch_only_sets_the_baseline():
     assert not torch.equal(flat(), before)
 
 
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
+def test_a_child_that_fails_counts_as_the_worst_so_far(lost):
+    def run(failed):
+        controller = training.build(lambda: Controller(TINY, 2), 0)
+        table = iter([[3.0, 2.0, 1.0, 4.0], [5.0, failed, 6.0, 7.0], [failed] * 4, [8.0] * 4])
+        g = torch.Generator().manual_seed(0)
+        steps = arch.learn(controller, lambda c: next(table), batch=4, lr=0.1, generator=g)
+        rewards = [next(steps)[1] for _ in range(4)]
+        return nn.utils.parameters_to_vector(controller.parameters()), rewards
+
+    found, rewards = run(lost)
+    torch.testing.assert_close(found, run(1.0)[0], rtol=0, atol=0)  # 1 is the lowest before
+    assert not torch.equal(found, run(0.5)[0])
+    assert rewards[1].tolist() == [5, -math.inf, 6, 7] and rewards[2].tolist() == [-math.inf] * 4
+
+
+def test_learning_ends_if_nothing_can_be_learned():
+    how = dict(batch=3, lr=0.1, generator=torch.Generator())
+    steps = arch.learn(random_controller().float(), lambda c: [math.nan] * 3, **how)
+    with pytest.raises(ValueError, match="all 3 children of the first batch failed"):
+        next(steps)
+    with pytest.raises(ValueError, match=r"rewards have shape \[2\], for 3 children"):
+        next(arch.learn(random_controller().float(), lambda c: [1.0, 2.0], **how))
+    with pytest.raises(ValueError, match="batch=0"):
+        next(arch.at_random(tuple, len, batch=0))
+
+
 # ---------------------------------------------------------------------------------- the searchers
 
 
@@ -269,6 +296,48 @@ def test_evolution_replaces_the_oldest_with_a_mutant_of_the_best():
     assert parents == [(3,), (3,), (3,), (3,)]
     next(steps)
     assert parents[-1] == (3, "x")
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
+@given(st.lists(st.booleans(), min_size=40, max_size=40), st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_a_child_that_failed_is_never_a_parent(lost, fails, sample, seed):
+    fails[1], parents, numbers = False, [], itertools.count()
+
+    def change(child):
+        parents.append(child[0])
+        return (next(numbers),)
+
+    rewards = lambda children: [lost if fails[children[0][0]] else children[0][0] % 7]
+    steps = arch.evolve(
+        lambda: (next(numbers),), change, rewards,
+        population=4, sample=sample, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    for k in range(40):
+        if k > 4 and all(fails[k - 4 : k]):
+            with pytest.raises(ValueError, match="all 4 of the population failed"):
+                next(steps)
+            break
+        children, reward = next(steps)
+        assert reward.item() == (-math.inf if fails[k] else k % 7)
+        assert len(parents) == max(0, k - 3)
+    assert not any(fails[parent] for parent in parents)
+    if sample == 4:  # the best of all that are alive and have not failed
+        for k, parent in enumerate(parents, start=4):
+            assert parent % 7 == max(i % 7 for i in range(k - 4, k) if not fails[i])
+
+
+def test_failures_do_not_change_what_is_drawn_without_them():
+    """The sample is drawn as it always was: chapters depend on it."""
+    rng, truth = (np.random.default_rng(7) for _ in range(2))
+    numbers, parents = itertools.count(), []
+    change = lambda child: parents.append(child[0]) or (next(numbers),)
+    train = lambda children: [float(-children[0][0])]
+    steps = arch.evolve(lambda: (next(numbers),), change, train, population=5, sample=2, rng=rng)
+    for _ in itertools.islice(steps, 30):
+        pass
+    draws = [truth.choice(5, 2, replace=False) for _ in range(25)]
+    assert parents == [k + min(which) for k, which in enumerate(draws)]
 
 
 def test_evolution_refuses_a_sample_larger_than_the_population():

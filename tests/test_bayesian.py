@@ -1,6 +1,7 @@
 """The Gaussian process, what a trial is worth, and the searcher, against independent truths."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -430,6 +431,74 @@ def test_a_failed_trial_is_never_the_best_value_that_a_model_sees():
     model, priced = Bayes().model(x, y, pending)
     assert priced.isfinite().all() and priced[4] >= priced.median()
     assert len(model.x) == 12
+
+
+ORDINARY = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0, 9.0, 30.0, 6.0, 7.0, 8.0], dtype=FLOAT)
+
+
+@pytest.mark.parametrize(
+    "position, value, kept",
+    [
+        (3, 1e30, False),
+        (3, 1e200, False),
+        (3, 4 + 1e3 * 3 + 1, False),  # 0.4-quantile 4, and 3 above the minimum, which stays 1
+        (3, 4 + 1e3 * 3 - 1, True),
+        (3, -1e30, True),  # better than all others: the spread is its own
+        (3, math.nan, False),
+    ],
+)
+def test_a_value_far_beyond_the_first_ones_counts_as_failed(position, value, kept):
+    y = ORDINARY.clone()
+    y[position] = value
+    found = bayesian.beyond(y, 10)
+    others = torch.arange(10) != position
+    assert found[position].isfinite() == kept and torch.equal(found[others], y[others])
+    later = torch.cat([ORDINARY, torch.tensor([value], dtype=FLOAT)])
+    assert bayesian.beyond(later, 10)[-1].isfinite() == kept
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=0, max_size=14), st.integers(1, 12))
+@settings(max_examples=200, deadline=None)
+def test_what_is_left_of_values_is_finite_and_keeps_its_order(values, initial):
+    y = torch.tensor(values, dtype=FLOAT)
+    found = bayesian.beyond(y, initial)
+    kept = found.isfinite()
+    assert kept.sum() >= min(2, len(y)) and found[kept].square().sum().isfinite()
+    assert (found[kept][y[kept].argsort()].diff() >= 0).all()
+    if (~kept).any():  # only the highest are left out
+        assert y[~kept].min() > y[kept].max()
+
+
+def test_values_of_ordinary_size_are_left_as_they_are():
+    assert torch.equal(bayesian.beyond(ORDINARY, 10), ORDINARY)
+    level = torch.tensor([2.3] * 9 + [1e30], dtype=FLOAT)  # no spread to compare with
+    assert torch.equal(bayesian.beyond(level, 10), level)
+
+
+@pytest.mark.parametrize(
+    "bad, surrogate", [(1e5, "gp"), (1e30, "gp"), (1e200, "gp"), (math.inf, "gp"), (1e30, "neural")]
+)
+def test_finite_losses_of_diverged_runs_are_modelled_as_failures(bad, surrogate):
+    def risky(value):
+        return lambda config: value if config["x"] > 6 else bowl(config)
+
+    found = study(objective=risky(bad), n=14, surrogate=surrogate)
+    truth = study(objective=risky(math.nan), n=14, surrogate=surrogate)
+    assert [t.config for t in found.trials] == [t.config for t in truth.trials]
+    assert any(t.config["x"] > 6 for t in found.trials)
+
+
+def test_a_trial_made_with_an_infinite_value_has_failed_too():
+    trials = study(n=12).trials
+    lost = [replace(trials[4], value=v) for v in (math.nan, math.inf, -math.inf)]
+    asked = [Bayes().ask(SPACE, [*trials[:4], t, *trials[5:]], 0) for t in lost]
+    assert asked[0] == asked[1] == asked[2]
+
+
+@pytest.mark.parametrize("initial, error", [(0, ValueError), (True, TypeError), (2.5, TypeError)])
+def test_the_number_of_initial_trials_is_a_count(initial, error):
+    with pytest.raises(error, match=f"initial={initial}"):
+        Bayes(initial=initial)
 
 
 def test_trials_outside_a_changed_space_are_not_modelled():

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
 from nettrain import evidence
 from nettrain.evidence import Claim, interval, paired, verdict
@@ -66,6 +67,45 @@ def test_interval_of_a_median_holds_order_statistics():
 
 def test_interval_of_a_constant_is_a_point():
     assert interval([2.0] * 5) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.median])
+@given(
+    st.floats(-1e300, 1e300).filter(lambda x: abs(x) > 1e-290),  # normal numbers
+    st.lists(st.integers(-3, 3), min_size=2, max_size=12),
+)
+@example(-0.9730649201472396, [0, 0, 0, 1, 1, 1])  # the mean, as rounded, lies above all values
+@example(-0.9730649201472396, [0, 0, 0, 0, 0, 0, -1])
+@settings(max_examples=40, deadline=None)
+def test_an_interval_of_values_that_are_equal_up_to_rounding_is_finite(statistic, x, steps):
+    values = x + np.spacing(x) * np.array(steps)  # neighbours among the floating-point numbers
+    center, low, high = interval(values, statistic)
+    assert (low, high) == (min(*values, center), max(*values, center))
+    assert center == pytest.approx(x, rel=1e-14)
+
+
+def test_an_interval_of_tiny_differences_is_not_taken_for_rounding():
+    x = 1 + 1e-11 * np.arange(32.0)
+    center, low, high = interval(x)
+    assert x[8] < low < center < high < x[24]
+
+
+@pytest.mark.parametrize("scale", [1e-120, 1e-150, 1e120, 1e200])
+def test_an_interval_has_the_unit_of_its_values(scale):
+    x = np.random.default_rng(5).normal(3.0, 1.0, 32)
+    ours, one = interval(scale * x), interval(x)
+    assert np.array(ours) / scale == pytest.approx(one, abs=0.1 * (one[2] - one[1]))
+
+
+def test_the_interval_of_a_mean_is_scipys_bca():
+    x = np.random.default_rng(6).exponential(size=20)
+    truth = bootstrap((x,), np.mean, n_resamples=10_000, method="BCa", rng=0).confidence_interval
+    assert interval(x) == (x.mean(), truth.low, truth.high)
+
+
+def test_an_interval_says_that_values_are_too_large():
+    with pytest.raises(ValueError, match="is inf: the values are too large"):
+        interval([1e308, 1e308, 1.5e308])
 
 
 @pytest.mark.parametrize("x", [[1.0], [1.0, np.nan], [1.0, np.inf], [[1.0, 2.0]]])

@@ -152,6 +152,25 @@ def test_parallel_coordinates_go_through_the_values_and_show_the_best_on_top():
     assert texts == {"0.001", "1", "gelu", "relu", "tanh", "5"}
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("best, coloured", [(0, 0), (0.1, 1), (0.5, 4), (1, 6)])
+def test_failed_trials_are_never_drawn_as_the_best(lost, best, coloured):
+    table = pd.DataFrame({"x": np.arange(8.0), "loss": [3, lost, 1, 2, lost, 0, 4, 5]})
+    ax = figures.parallel(table, ["x", "loss"], "loss", best=best)
+    assert len(ax.get_lines()) == 8
+    found = [line.get_ydata()[1] * 5 for line in ax.get_lines() if line.get_color() != "0.6"]
+    assert found == pytest.approx(sorted(range(coloured), reverse=True))
+    grey = [line.get_ydata()[1] for line in ax.get_lines() if line.get_color() == "0.6"]
+    assert np.isnan(grey).sum() == 2  # drawn, with a gap at the loss
+
+
+def test_parallel_coordinates_of_yes_and_no_and_of_failures_alone():
+    table = pd.DataFrame({"norm": [True, False, True], "loss": [np.nan] * 3})
+    ax = figures.parallel(table, ["norm"], "loss")
+    assert [line.get_ydata().tolist() for line in ax.get_lines()] == [[1], [0], [1]]
+    assert {line.get_color() for line in ax.get_lines()} == {"0.6"}
+
+
 def test_slices_draw_every_trial_in_every_panel():
     axes = figures.slices(TRIALS, ["lr", "act"], "loss", log=["lr", "loss"])
     assert [ax.get_xscale() for ax in axes] == ["log", "linear"] and axes[0].get_yscale() == "log"

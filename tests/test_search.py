@@ -1,5 +1,6 @@
 """Studies that survive, searchers that repeat themselves, budgets as in the papers."""
 
+import itertools
 import json
 import math
 import operator
@@ -10,16 +11,22 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections import Counter
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from concurrent.futures.process import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial, partialmethod, wraps
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from torch.quasirandom import SobolEngine
 
@@ -212,6 +219,35 @@ def test_the_progress_bar_shows_the_best_value(build, shown, capsys, monkeypatch
     "make, error, words",
     [
         (lambda: Study(LINE, Random(), seed=-1), ValueError, "seed=-1"),
+        (
+            lambda: Study(LINE, Random(), seed=2**63),
+            ValueError,
+            r"seed=9223372036854775808 .* 2\^63",
+        ),
+        (lambda: Study(LINE, Random(), seed=1.0), TypeError, "seed=1.0"),
+        (lambda: Study(LINE, Random(), seed=True), TypeError, "seed=True"),
+        (
+            lambda: search.starter(parabola, LINE, seed=2**64),
+            ValueError,
+            "seed=18446744073709551616",
+        ),
+        (
+            lambda: Study({"opt": {"rho": Real(0, 1)}, "opt.rho": 1}, Random()),
+            ValueError,
+            "opt.rho",
+        ),
+        (lambda: Study(LINE, Random()).optimize(parabola, 0), ValueError, "trials=0"),
+        (lambda: Study(LINE, Random()).optimize(parabola, -3), ValueError, "trials=-3"),
+        (lambda: Study(LINE, Random()).optimize(parabola, 2.5), TypeError, "trials=2.5"),
+        (lambda: Study(LINE, Random()).optimize(3, 2), TypeError, "objective=3"),
+        (
+            lambda: Study(LINE, Random()).optimize(parabola, 1, executor=Odd(), workers=0),
+            ValueError,
+            "workers=0",
+        ),
+        (lambda: Study(LINE, Random()).rescore(parabola, top=0), ValueError, "top=0"),
+        (lambda: Grid(0), ValueError, "points of all=0"),
+        (lambda: Grid({"x": True}), TypeError, "points of x=True"),
         (lambda: Study(dict(value=Real(0, 1)), Random()), ValueError, "value"),
         (lambda: Study({}, Random()), ValueError, "no dimension"),
         (
@@ -228,6 +264,169 @@ def test_errors_say_what_is_wrong(make, error, words):
 
 class Odd:
     """Has no number of workers."""
+
+
+NESTED = dict(o=Choice(dict(name="a", r=Real(0, 1)), dict(name="b", list=[1, [2]])), z=Real(0, 1))
+
+
+@pytest.mark.parametrize(
+    "handed_out",
+    [
+        lambda study: study.ask(),
+        lambda study: study.enqueue(dict(o=dict(name="b", list=[1, [2]]), z=0.5)),
+        lambda study: study.tell(study.ask(), 0.0),
+        lambda study: study.trials[0],
+        lambda study: study.best,
+        lambda study: Trial(0, {"o": study.frame()["o.list"].dropna().iloc[0]}),
+    ],
+    ids=["ask", "enqueue", "tell", "trials", "best", "frame"],
+)
+def test_what_a_study_hands_out_is_a_copy(handed_out):
+    study = Study(NESTED, Random(), seed=1)
+    study.optimize(lambda config: config["z"], 6)
+    assert {t.config["o"]["name"] for t in study.trials} == {"a", "b"}
+    config = handed_out(study).config
+    before, space = repr(study.trials), json.dumps(spaces.describe(NESTED))
+    spoil(config)
+    assert config == {} and repr(study.trials) == before
+    assert json.dumps(spaces.describe(study.space)) == space == json.dumps(spaces.describe(NESTED))
+
+
+def spoil(value):
+    """Change everything in a configuration, inmost parts first."""
+    for part in list(value.values() if isinstance(value, dict) else value):
+        if isinstance(part, dict | list):
+            spoil(part)
+    value.clear()
+
+
+def test_a_study_keeps_its_own_space():
+    space = dict(x=Real(0, 1), o=Choice(dict(a=Real(0, 1)), "b"))
+    study = Study(space, Random(), seed=2)
+    space.pop("x"), space["o"].options[0].clear()
+    config = study.ask().config
+    assert set(config) == {"x", "o"} and config == Study(study.space, Random(), seed=2).ask().config
+
+
+class Model:
+    def score(self, config, seed):
+        return seed
+
+    fixed = partialmethod(score, seed=3)
+
+    def __call__(self, config, *, seed):
+        return seed
+
+
+class Fixed:
+    __call__ = partialmethod(Model.score, seed=3)
+
+
+def score(config, seed):
+    return seed
+
+
+@wraps(partial(score, seed=3), assigned=())
+def wrapped(config, **how):
+    return partial(score, seed=3)(config, **how)
+
+
+class Own(int):
+    """A seed of the study's."""
+
+
+OWN = Own(-1)
+
+
+@pytest.mark.parametrize(
+    "objective, seed",
+    [
+        (score, OWN),
+        (partial(score), OWN),
+        (partial(score, seed=3), 3),
+        (partial(partial(score, seed=4), seed=3), 3),
+        (partial(lambda data, config, seed: data + seed, 0), OWN),  # a positional argument is fixed
+        (partial(lambda seed, config: seed, 3), 3),
+        (partial(lambda config, *, seed, scale: seed * scale, scale=1), OWN),
+        (partial(lambda config, *, seed: seed, seed=3), 3),
+        (Model().score, OWN),
+        (Model().fixed, 3),
+        (partial(Model().score, seed=3), 3),
+        (Model(), OWN),
+        (partial(Model(), seed=3), 3),
+        (Fixed(), 3),
+        (wrapped, 3),
+        (lambda seed: seed["x"] * 0 + 5, 5),  # its only argument is the configuration
+        (lambda config, **seed: 5 + len(seed), 5),
+        (lambda config, seed=7: seed, OWN),  # a default is not fixed
+        (operator.itemgetter("y"), 0.25),  # written in C
+    ],
+)
+def test_a_seed_that_the_user_has_fixed_stays(objective, seed):
+    study = Study(dict(x=Real(0, 1), y=0.25), Random(), seed=6)
+    study.optimize(objective, 3)
+    truth = [study.seed_of(t) if seed is OWN else seed for t in study.trials]
+    assert [t.value for t in study.trials] == truth
+    if seed is not OWN:
+        with pytest.raises(ValueError, match="argument seed"):
+            study.rescore(objective)
+
+
+@pytest.mark.parametrize("seed", [np.int64(7), np.uint8(7), torch.tensor(7)])
+def test_seeds_and_counts_of_numpy_and_torch_are_numbers(seed, tmp_path):
+    path = tmp_path / "journal"
+    study = Study(LINE, Random(), seed=seed, journal=path)
+    study.optimize(lambda config: torch.tensor(config["x"]), seed)
+    study.close()
+    again = Study(LINE, Random(), seed=7, journal=path)
+    assert type(study.seed) is int and same(finished(again), finished(study))
+    assert len(again.trials) == 7
+    large = Study(LINE, Random(), seed=2**63 - 1)
+    assert large.ask().config != large.ask().config
+
+
+# ------------------------------------------------------------------------------------- grids
+
+
+def test_a_huge_grid_begins_at_once_and_goes_on_in_order():
+    space = {f"x{i}": Real(0, 1) for i in range(30)}
+    study = Study(space, Grid(10))
+    for k in range(12):  # the last digit runs fastest
+        digits = [f"{k:030d}"[i] for i in range(30)]
+        assert list(study.ask().config.values()) == [int(d) / 9 for d in digits]
+    one = Study(dict(x=Real(0, 1), n=Integer(1, 10**9)), Grid({"x": 10**8, "n": 10**9}))
+    assert [one.ask().config for _ in range(2)] == [dict(x=0.0, n=1), dict(x=0.0, n=2)]
+
+
+def test_a_proposal_of_a_grid_costs_milliseconds_after_thousands_of_trials():
+    space = {f"x{i}": Real(0, 1) for i in range(6)}
+    every = spaces.grid(space, 4)
+    trials = [Trial(i, c, 0.0) for i, c in enumerate(every[:4000])]
+    searcher, start = Grid(4), time.perf_counter()
+    assert searcher.ask(space, trials, 0) == every[4000]
+    first, start = time.perf_counter() - start, time.perf_counter()
+    for k in range(50):
+        trials.append(Trial(4000 + k, every[4000 + k], 0.0))
+        assert searcher.ask(space, trials, 0) == every[4001 + k]
+    assert first < 1 and time.perf_counter() - start < 1  # 30 ms and 30 ms; listing: 7 s
+
+
+def test_a_grid_remembers_nothing_that_changes_its_answer():
+    study, searcher = Study(SPACE, Grid(3)), Grid(3)
+    for _ in range(9):
+        study.tell(study.ask(), 0.0)
+    trials, other = study.trials, dict(y=Real(0, 1))
+    shuffled = random.Random(0).sample(trials, len(trials))
+    for some, space in ((trials, SPACE), (trials[:4], SPACE), (shuffled[:5], SPACE), ([], other)):
+        assert searcher.ask(space, some, 0) == Grid(3).ask(space, some, 0)
+
+
+@pytest.mark.parametrize("options", [(0, Real(0, 1)), (Integer(0, 4), Real(0, 4), 2)])
+def test_a_value_that_two_options_share_is_tried_once(options):
+    study = Study(dict(o=Choice(*options)), Grid(5))
+    study.optimize(lambda config: config["o"], 99)
+    values = [t.config["o"] for t in study.trials]
+    assert len(values) == len(set(values)) == 5
 
 
 # -------------------------------------------------------------------------------- executors
@@ -315,6 +514,92 @@ def test_a_broken_executor_loses_nothing():
     assert same(finished(study), finished(whole))
 
 
+class KilledWorker(Exception):
+    """What Dask calls it when a task has lost its worker too often."""
+
+
+class Deadly(ThreadPoolExecutor):
+    """A pool whose workers die of an x above 0.6; it notes how many trials then run beside it."""
+
+    def __init__(self, many):
+        super().__init__(many)
+        self.running, self.beside = 0, {}
+
+    def submit(self, function, objective, config, seed):
+        if config["x"] <= 0.6:
+            future = super().submit(function, slowly, config, seed)
+        else:
+            self.beside.setdefault(config["x"], []).append(self.running)
+            future = Future()
+            future.set_exception(KilledWorker("died"))
+        self.running += 1
+        future.add_done_callback(lambda _: setattr(self, "running", self.running - 1))
+        return future
+
+
+def slowly(config):
+    time.sleep(0.02)
+    return config["x"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_trial_that_kills_its_worker_twice_is_kept_as_failed(workers):
+    study = Study(LINE, Random(), seed=1)
+    with Deadly(workers) as pool:
+        best = study.optimize(slowly, 20, executor=pool, progress=False)
+    xs = [t.config["x"] for t in study.trials]
+    assert len(xs) == 20 and best.value == min(xs) and max(xs) > 0.6
+    for trial in study.trials:
+        assert trial.state == ("failed" if trial.config["x"] > 0.6 else "done")
+        assert ("died 2 times" in trial.error) == (trial.state == "failed")
+    assert pool.beside.keys() == {x for x in xs if x > 0.6}
+    assert all(len(runs) == 2 and runs[1] == 0 for runs in pool.beside.values())  # alone
+    assert (max(runs[0] for runs in pool.beside.values()) > 0) == (workers > 1)
+
+
+class Late(ThreadPoolExecutor):
+    """A pool that has broken, and says so of one trial after the other."""
+
+    def submit(self, function, objective, config, seed):
+        future = Future()
+        say = lambda: future.set_exception(BrokenExecutor("a worker died"))
+        Timer(0.3 * (config["x"] > 0.5), say).start()
+        return future
+
+
+def test_all_that_ran_when_a_pool_broke_are_suspects(tmp_path):
+    study = Study(LINE, Random(), seed=1, journal=tmp_path / "journal")
+    for attempt in (1, 2, 3):
+        with Late(2) as pool, pytest.raises(BrokenExecutor):
+            study.optimize(slowly, 2, executor=pool)
+        states = [t.state for t in study.trials]
+        # both together, then each of them alone
+        assert states == [["pending"] * 2, ["failed", "pending"], ["failed"] * 2][attempt - 1]
+    assert "stop" not in (tmp_path / "journal").read_text()
+
+
+# what a worker can unpickle without this file; the configuration is what names mean
+CRASH = partial(eval, "x if x < 0.7 else __import__('os')._exit(1)")
+
+
+def test_a_killer_in_a_pool_of_processes_is_found_out(tmp_path):
+    path, breaks = tmp_path / "journal", 0
+    while True:
+        study = Study(LINE, Random(), seed=1, journal=path)
+        with ProcessPoolExecutor(2, get_context("forkserver")) as pool:
+            try:
+                study.optimize(CRASH, 5, executor=pool, progress=False)
+                break
+            except BrokenExecutor as error:
+                breaks += 1
+                assert any("when a worker died" in note for note in error.__notes__)
+        study.close()
+    killers = [t for t in study.trials if t.config["x"] > 0.7]
+    assert len(killers) == 1 and 2 <= breaks <= 3
+    assert all("died 2 times" in t.error for t in killers)  # and those that ran beside it finish
+    assert all(t.state == "done" for t in study.trials if t not in killers)
+
+
 # ----------------------------------------------------------------------------- interruptions
 
 
@@ -384,6 +669,11 @@ def run(path, trials, space=SPACE, seed=5):
     return study
 
 
+def events(text):
+    """The lines of a journal, without notes of trials that began."""
+    return [line for line in text.splitlines() if b'{"start"' not in line]
+
+
 def test_a_journal_cut_at_any_byte_ends_as_if_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: None)  # hundreds of journals, no power cut
     path = tmp_path / "journal"
@@ -392,7 +682,7 @@ def test_a_journal_cut_at_any_byte_ends_as_if_whole(tmp_path, monkeypatch):
     for cut in range(len(text)):
         path.write_bytes(text[:cut])
         assert same(finished(run(path, 3)), finished(whole)), cut
-        assert path.read_bytes() == text, cut
+        assert events(path.read_bytes()) == events(text), cut
 
 
 def test_kill_minus_nine_at_a_hundred_moments(tmp_path):
@@ -416,7 +706,13 @@ def test_kill_minus_nine_at_a_hundred_moments(tmp_path):
     resumed = run(tmp_path / "journal", len(told) + 20)
     whole = Study(NAMES["SPACE"], Random(), seed=NAMES["SEED"])
     whole.optimize(NAMES["objective"], len(told) + 20, progress=False)
-    assert same(finished(resumed), finished(whole))
+    given_up = {t.number for t in resumed.trials if "died 2 times" in t.error}
+    lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
+    begun = Counter(e["start"] for e in lines if "start" in e)
+    assert given_up == {number for number, n in begun.items() if n == 2 and number in given_up}
+    assert len(given_up) < 20 and max(begun.values()) == 2
+    pairs = zip(finished(resumed), finished(whole), strict=True)
+    assert all(same(a, b) for a, b in pairs if a[0] not in given_up)
 
 
 def test_an_orphaned_worker_does_not_hold_the_journal(tmp_path):
@@ -454,11 +750,13 @@ def test_a_journal_of_another_seed_or_with_a_broken_line_is_refused(tmp_path):
     with pytest.raises(ValueError, match="seed=5, not 6"):
         Study(SPACE, Random(), seed=6, journal=path)
     lines = path.read_text().splitlines(keepends=True)
-    events = ['{"tell": 99, "value": 1}', '{"tell": 1}', '{"what": 1}', "{broken", "3"]
-    events += ['{"ask": 0, "config": {}}', '{"ask": 2, "config": {}}', '{"ask": 1}']
-    for wrong in events:
-        path.write_text("".join(lines[:3]) + wrong + "\n" + "".join(lines[3:]))
-        with pytest.raises(ValueError, match="line 4"):
+    wrongs = ['{"tell": 99, "value": 1}', '{"tell": 1}', '{"what": 1}', "{broken", "3"]
+    wrongs += ['{"ask": 0, "config": {}}', '{"ask": 2, "config": {}}', '{"ask": 1}']
+    wrongs += ['{"start": 1}', '{"stop": -1}', '{"start": "0"}', '{"tell": -1, "value": 1}']
+    assert "tell" in lines[3]
+    for wrong in wrongs:
+        path.write_text("".join(lines[:4]) + wrong + "\n" + "".join(lines[4:]))
+        with pytest.raises(ValueError, match="line 5"):
             Study(SPACE, Random(), seed=5, journal=path)
     path.write_text("".join(lines))
     assert len(Study(SPACE, Random(), seed=5, journal=path).trials) == 3
@@ -515,6 +813,74 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
     assert path.read_bytes() == text
     study._journal._file = file
     assert study.ask().number == 3
+
+
+RESTARTS = """
+import os, sys
+from nettrain.search import Random, Study
+from nettrain.spaces import Real
+for _ in range(7):
+    if not (pid := os.fork()):
+        study = Study(dict(x=Real(0, 1)), Random(), seed=1, journal=sys.argv[1])
+        study.optimize(lambda c: os._exit(9) if c["x"] > 0.6 else c["x"], 6, progress=False)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_trial_that_kills_the_search_twice_is_kept_as_failed(tmp_path):
+    path = tmp_path / "journal"
+    run = subprocess.run(
+        [sys.executable, "-c", RESTARTS, path], capture_output=True, check=True, text=True
+    )
+    # of six x, the second and the fourth are above 0.6: each of them ends two processes
+    assert run.stdout.split() == ["9", "9", "9", "9", "0", "0", "0"]
+    study = Study(LINE, Random(), seed=1, journal=path)
+    xs = [t.config["x"] for t in study.trials]
+    assert [x > 0.6 for x in xs] == [False, True, False, True, False, False]
+    assert ["died 2 times" in t.error for t in study.trials] == [x > 0.6 for x in xs]
+    again = study.enqueue(study.trials[1].config)  # what the error says
+    study.optimize(parabola, 7)
+    assert study.trials[again.number].value == parabola(again.config)
+
+
+def test_interruptions_and_failures_are_not_deaths(tmp_path):
+    path, calls = tmp_path / "journal", []
+
+    def interrupted(config):
+        calls.append(config["x"])
+        raise KeyboardInterrupt if len(calls) < 6 else SystemExit(2)
+
+    for _ in range(5):
+        study = Study(LINE, Random(), seed=1, journal=path)
+        with pytest.raises(KeyboardInterrupt):
+            study.optimize(interrupted, 3)
+        study.close()
+    study = Study(LINE, Random(), seed=1, journal=path)
+    with pytest.raises(ValueError, match="none of 3 trials has succeeded; .*SystemExit: 2"):
+        study.optimize(interrupted, 3)  # sys.exit in an objective ends its trial only
+    assert calls[:6] == [study.trials[0].config["x"]] * 6
+
+
+# written by the version before notes of starts
+OLD = """
+{"space": {"x": {"real": [0, 1], "log": false}}, "seed": 3}
+{"ask": 0, "config": {"x": 0.25}}
+{"tell": 0, "value": 0.5}
+{"ask": 1, "config": {"x": 0.5}}
+{"tell": 1, "value": null, "error": "ValueError: no"}
+{"ask": 2, "config": {"x": 0.75}}
+"""
+
+
+def test_an_old_journal_goes_on(tmp_path):
+    (tmp_path / "journal").write_text(OLD.lstrip())
+    study = Study(LINE, Random(), seed=3, journal=tmp_path / "journal")
+    assert [t.state for t in study.trials] == ["done", "failed", "pending"]
+    study.optimize(lambda config: config["x"], 4)
+    fresh = search.point(3, 3, 1).item()
+    assert [t.config["x"] for t in study.trials] == [0.25, 0.5, 0.75, fresh]
+    np.testing.assert_array_equal([t.value for t in study.trials], [0.5, math.nan, 0.75, fresh])
 
 
 # --------------------------------------------------------------------------- many fidelities
@@ -612,10 +978,139 @@ def test_the_best_survive_whatever_else_is_lost():
     )
     assert runs.rows.tolist() == [2] and not history["loss"].isna().any()
     lost = Table(np.full((3, 3), math.nan))
-    runs, _ = search.successive_halving(lost, Table.advance, [(3, 1), (1, 3)])
-    assert len(runs) == 1
+    with pytest.raises(ValueError, match="all 3 configurations failed; .* the loss is nan"):
+        search.successive_halving(lost, Table.advance, [(3, 1), (1, 3)])
     with pytest.raises(ValueError, match="3 runs, but the first rung"):
         search.successive_halving(lost, Table.advance, [(9, 1), (3, 3)])
+
+
+def typo(config):
+    yield undefined  # noqa: F821
+
+
+def plain(config):
+    return config["x"]
+
+
+def raises(config):
+    raise RuntimeError("no memory")
+
+
+def constant(value):
+    def endless(config):
+        while True:
+            yield value
+
+    return endless
+
+
+RUNGS = [(9, 1), (3, 3), (1, 9)]
+BUDGETS = {
+    "halving": lambda start: search.successive_halving(start(0, 9), Curves.advance, RUNGS),
+    "hyperband": lambda start: search.hyperband(start, Curves.advance, search.brackets(9)),
+    "asha": lambda start: search.asha(start, Curves.advance, budget=20, r_max=9),
+    "early": lambda start: search.stop_early(
+        start, Curves.advance, search.below_median, budget=20, r_max=9
+    ),
+}
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+@pytest.mark.parametrize(
+    "objective, error, words",
+    [
+        (typo, ValueError, r"all \d+ configurations failed; .*NameError: name 'undefined'"),
+        (raises, ValueError, r"all \d+ configurations failed; .*RuntimeError: no memory"),
+        (constant(math.nan), ValueError, r"all \d+ configurations failed; .*the loss is nan"),
+        (constant(-math.inf), ValueError, r"all \d+ configurations failed; .*the loss is -inf"),
+        (plain, TypeError, "not a generator of losses"),
+    ],
+)
+def test_no_budget_has_a_winner_when_all_runs_fail(budget, objective, error, words):
+    with pytest.raises(error, match=words):
+        budget(search.starter(objective, LINE))
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+def test_infinite_losses_stay_infinite_and_promote_nobody(budget):
+    with pytest.warns(RuntimeWarning, match="every loss is infinite"):
+        best, history = budget(search.starter(constant(math.inf), LINE))
+    assert len(best) == 0 and set(history["loss"]) == {math.inf}
+    assert set(history.groupby("run").size()) == {1}  # one evaluation each
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+@given(st.lists(st.sampled_from([math.nan, math.inf, -math.inf, 0.5, 2.0]), min_size=60))
+@settings(max_examples=25, deadline=None)
+def test_what_failed_is_never_kept_and_never_wins(budget, losses):
+    """Run i has the loss losses[i] + its age / 100, and some raise at age 3."""
+
+    def start(first, n):
+        def objective(config):
+            for age in itertools.count():
+                if age == 3 and config["i"] % 4 == 0:
+                    raise RuntimeError("late")
+                yield losses[config["i"] % len(losses)] + age / 100
+
+        return Curves(objective, [dict(i=i) for i in range(first, first + n)])
+
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            best, history = budget(start)
+        except ValueError:
+            return
+    latest = history.groupby("run")["loss"].agg(["last", "max"])
+    assert ((latest["max"] == latest["last"]) | (latest["max"] < math.inf)).all()  # none goes on
+    assert not history["loss"].isin([math.nan, -math.inf]).any()
+    assert history["loss"].isin([math.inf]).sum() == (latest["last"] == math.inf).sum()
+    if len(best):
+        assert latest["last"][best.configs[0]["i"]] < math.inf
+    else:
+        assert (latest["last"] == math.inf).all()
+
+
+def test_the_best_run_left_behind_wins_if_the_last_one_fails():
+    curves = CURVES[:9].copy()
+    order = curves[:, 0].argsort()
+    best_three = sorted(order[:3], key=lambda i: curves[i, 2])
+    curves[best_three[0], 8] = math.nan
+    runs, history = search.successive_halving(Table(curves), Table.advance, RUNGS)
+    assert runs.rows.tolist() == [best_three[1]] and history["loss"].iloc[-1] == math.inf
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: search.successive_halving(Table(CURVES[:3]), Table.advance, []), "rungs="),
+        (
+            lambda: search.successive_halving(Table(CURVES[:3]), Table.advance, [(3, 2), (1, 2)]),
+            "rungs=",
+        ),
+        (
+            lambda: search.successive_halving(Table(CURVES[:3]), Table.advance, [(3, 2), (0, 3)]),
+            "rungs=",
+        ),
+        (lambda: search.hyperband(None, None, []), "table="),
+        (lambda: search.asha(None, None, budget=0, r_max=9), "budget=0"),
+        (lambda: search.asha(None, None, budget=9, r_max=9, workers=0), "workers=0"),
+        (lambda: search.stop_early(None, None, None, budget=-1, r_max=9), "budget=-1"),
+        (lambda: search.stop_early(None, None, None, budget=9, r_max=0), "r_max=0"),
+        (
+            lambda: search.successive_halving(
+                Table(CURVES[:3]), lambda runs, r: (runs, [1.0]), [(3, 1)]
+            ),
+            r"losses of shape \[1\], not \[3\]",
+        ),
+    ],
+)
+def test_budgets_that_cannot_be_spent_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_list_of_losses_is_a_curve_too():
+    runs = Curves(lambda config: [3.0, 2.0, 1.0], [{}])
+    assert [runs.advance(1)[1] for _ in range(4)] == [[3.0], [2.0], [1.0], [1.0]]
 
 
 def test_hyperband_is_its_brackets():
@@ -737,6 +1232,9 @@ def test_the_median_rule():
     assert search.below_median([99] * 5, others) and search.below_median([99], [])
     assert not search.below_median([math.inf], [[1], [2]])
     assert search.below_median([5], [[math.inf], [math.inf]])
+    assert search.below_median([5], [[math.nan], [math.inf], [6]])
+    for lost in (math.nan, math.inf, -math.inf):
+        assert not search.below_median([1, lost], [[9, 9]]) and not search.below_median([lost], [])
 
 
 def test_stopping_early_spends_less_on_what_is_bad():
@@ -752,7 +1250,8 @@ def test_stopping_early_spends_less_on_what_is_bad():
     assert len(lengths) > 30 and (lengths < 20).sum() > 10 and abs(best.configs[0]["x"] - 0.3) < 0.1
     assert not history["loss"].isna().any()
     everything = search.stop_early(start, Curves.advance, lambda *_: True, budget=400, r_max=20)[1]
-    assert everything.groupby("run").size().tolist() == [20] * 20
+    lengths, failed = everything.groupby("run")["loss"].agg(["size", "max"]).to_numpy().T
+    assert set(lengths[failed == math.inf]) == {1} and set(lengths[failed < math.inf][:-1]) == {20}
 
 
 # ------------------------------------------------------------------------------- importance
@@ -799,6 +1298,42 @@ def test_failed_trials_are_never_the_best():
     pd.testing.assert_frame_equal(
         search.importance(UNIT, trials[100:]), search.importance(UNIT, outside + trials[100:])
     )
+
+
+def test_nothing_is_said_of_an_option_that_few_of_the_best_have():
+    space = dict(
+        o=Choice(dict(name="x", r=Real(0, 1)), dict(name="y", r=Real(5, 6)), Real(0, 1)),
+        z=Real(0, 1),
+    )
+    lost = lambda o: not isinstance(o, dict) or o["name"] == "x"
+    trials = tried(lambda c: c["z"] + 9 * lost(c["o"]), space, n=400)
+    table = search.importance(space, trials)
+    assert list(table.index) == ["o", "o[0].r", "o[1].r", "o[2]", "z"]
+    assert table["divergence"].isna().tolist() == [False, True, False, True, False]
+    assert table.loc["o", "divergence"] == pytest.approx(2, rel=0.1)  # q = 1 where p is 1/3
+    assert table["share"].sum() == pytest.approx(1)
+    same = search.importance(LINE, [Trial(i, dict(x=0.5), 1.0) for i in range(40)])
+    assert same["divergence"].item() < 1e-12 and same["share"].item() == 0  # p = q
+    for best in (0, 1, -0.1, math.nan):
+        with pytest.raises(ValueError, match=f"best={best}"):
+            search.importance(space, trials, best=best)
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_never_among_the_best(lost):
+    assert Trial(0, {}, lost).state == "failed"
+    trials = tried(lambda c: lost if c["b"] < 0.95 else c["a"], n=400)
+    done = [t.config["b"] for t in trials if t.state == "done"]
+    assert len(done) < 40  # fewer than the best tenth: the others must not fill it up
+    table = search.importance(UNIT, trials)
+    worst = search.importance(
+        UNIT,
+        [t if t.state == "done" else replace(t, value=9.0) for t in trials],
+        best=len(done) / 400,
+    )
+    pd.testing.assert_frame_equal(table, worst)
+    with pytest.raises(ValueError, match="of which 0 succeeded"):
+        search.importance(UNIT, [replace(t, value=lost) for t in trials])
 
 
 @pytest.mark.filterwarnings("ignore")

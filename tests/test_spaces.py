@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nettrain import spaces
@@ -166,6 +166,100 @@ def test_grid_visits_a_nested_number_only_beside_its_option():
         spaces.grid(space, 0)
 
 
+@given(st.floats(1e-300, 1e300), st.floats(1.001, 1e6), st.integers(2, 2000), st.booleans())
+def test_both_ends_are_exact_and_nothing_lies_beyond(low, factor, points, log):
+    assume(low * factor < math.inf)
+    dim = Real(low, low * factor, log=log)
+    found = dim.grid(points)
+    assert (dim.value(0), dim.value(1)) == (dim.low, dim.high) == (found[0], found[-1])
+    assert found == sorted(found) and (dim.unit(dim.low), dim.unit(dim.high)) == (0, 1)
+    assert all(dim.check("x", x) == x for x in found)
+    space = dict(x=dim)
+    assert [spaces.from_unit(space, [u])["x"] for u in (0, 1)] == [dim.low, dim.high]
+
+
+GRIDS = [
+    (dict(lr=Real(1e-4, 1, log=True), keep=Real(0.5, 1), n=Integer(1, 3)), dict(lr=3, keep=2, n=9)),
+    (dict(opt=Choice(dict(name="sgd", rho=Real(0, 1)), dict(name="adam")), c=[1, 2]), 4),
+    (dict(o=Choice(0, Real(0, 1), Integer(0, 9)), d=dict(e=dict(f=Choice(True, False)))), 3),
+    (dict(x=Real(0, 1, log=False), n=Integer(1, 10**6, log=True)), dict(x=1500, n=5)),
+]
+
+
+@pytest.mark.parametrize("space, points", GRIDS)
+def test_a_lattice_is_the_grid_by_number(space, points):
+    every, lattice = spaces.grid(space, points), spaces.lattice(space, points)
+    assert lattice.size == len(every)
+    places = {}
+    for i, config in enumerate(every):
+        places.setdefault(spaces.key(config), []).append(i)
+    for i in {*range(0, len(every), max(1, len(every) // 50)), len(every) - 1}:
+        config = lattice.at(i)
+        assert config == every[i] == spaces.validate(space, config) and config is not every[i]
+        assert sorted(lattice.find(config)) == places[spaces.key(config)]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [dict(x=0.3001, n=1), dict(x=0.5, n=1.5), dict(x=0.5, n=True), dict(x="0", n=1), dict(x=0.5),
+     dict(x=0.5, n=99), dict(x=math.nan, n=1), dict(x=[0.5], n=1), 3],
+)  # fmt: skip
+def test_what_is_not_in_a_lattice_is_not_found(config):
+    for points in (dict(x=3, n=9), dict(x=2001, n=2)):
+        found = spaces.lattice(dict(x=Real(0, 1), n=Integer(1, 5)), points).find(config)
+        assert found == []
+
+
+def test_the_order_of_a_grid_is_that_of_nested_loops():
+    found = spaces.grid(dict(a=Integer(0, 1), b=dict(c=Integer(0, 2)), d=Choice("p", "q")), 9)
+    loops = [dict(a=a, b=dict(c=c), d=d) for a in (0, 1) for c in (0, 1, 2) for d in "pq"]
+    assert found == loops
+
+
+def test_a_huge_lattice_costs_nothing():
+    space = dict(x=Real(0, 1), y=Real(1e-9, 1, log=True), n=Integer(1, 10**12))
+    lattice = spaces.lattice(space, dict(x=10**9 + 1, y=10**9 + 1, n=10**12))
+    assert lattice.size == (10**9 + 1) ** 2 * 10**12
+    for i in (0, 1, 10**12, 10**30 // 7, lattice.size - 1):
+        assert lattice.find(lattice.at(i)) == [i]
+    assert lattice.at(lattice.size - 1) == dict(x=1.0, y=1.0, n=10**12)
+
+
+# ------------------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    "space, name",
+    [
+        ({"opt": {"rho": Real(0, 1)}, "opt.rho": Real(0, 1)}, "opt.rho"),
+        ({"opt": {"rho": 1}, "opt.rho": Real(0, 1)}, "opt.rho"),
+        ({"o": Choice({"a": Real(0, 1)}, "b"), "o.a": Choice(1, 2)}, "o.a"),
+        ({"o": Choice("b", {"p": {"q": 1}}), "o.p": {"q": Real(0, 1)}}, "o.p"),
+        ({"a": {"b": {"c": Real(0, 1)}, "b.c": 2}}, "a.b.c"),
+        ({"a.b": {"c": Real(0, 1)}, "a": {"b.c": 2}}, "a.b.c"),
+    ],
+)
+def test_names_that_would_share_a_column_are_refused(space, name):
+    with pytest.raises(ValueError, match=f"{name}.*two entries of the space have this name"):
+        spaces.check(space)
+
+
+def test_names_that_only_look_alike_are_fine():
+    spaces.check({"opt": Choice({"lr": Real(0, 1)}, {"lr": Real(1, 2)}), "lr": Real(0, 1)})
+    spaces.check({"a.b": Real(0, 1), "a": {"c": Real(0, 1)}, "b": Real(0, 1)})
+    with pytest.raises(ValueError, match="the name '' is empty"):
+        spaces.check({"": {"a": Real(0, 1)}, "a": Real(0, 1)})
+
+
+def test_labels_tell_coordinates_apart():
+    space = dict(
+        r=Choice(dict(lr=Real(0, 1)), dict(lr=Real(1, 2), b=Real(0, 1)), Real(0, 1)), z=Real(0, 1)
+    )
+    names = [name for name, _ in spaces.leaves(space)]
+    assert names == ["r", "r.lr", "r.lr", "r.b", "r", "z"]
+    assert spaces.labels(space) == ["r", "r[0].lr", "r[1].lr", "r.b", "r[2]", "z"]
+
+
 # ------------------------------------------------------------------------------ validation
 
 
@@ -175,6 +269,35 @@ def test_scalars_of_numpy_and_torch_become_plain():
     plain = spaces.validate(space, config)
     assert json.dumps(plain) == '{"a": 2.0, "b": 3, "c": true, "d": [1, 2]}'
     assert spaces.validate(space, config | dict(a=torch.tensor(1))) == plain | dict(a=1.0)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.int64, np.uint8, torch.tensor])
+def test_bounds_and_points_of_numpy_and_torch_are_numbers(number):
+    dim = Real(number(1), number(3), log=True)
+    assert dim == Real(1, 3, log=True) and type(dim.low) in (int, float)
+    json.dumps(spaces.describe(dict(x=dim)))
+    if number not in (np.float32, np.float64):
+        whole = Integer(number(1), number(3))
+        assert whole == Integer(1, 3) and type(whole.low) is int
+        assert spaces.grid(dict(x=Real(0, 1)), number(3)) == [dict(x=x) for x in (0, 0.5, 1)]
+        assert spaces.whole("n", number(3)) == 3 and type(spaces.whole("n", number(3))) is int
+
+
+@pytest.mark.parametrize(
+    "wrong", [True, 2.0, 2.5, "2", None, np.bool_(True), torch.tensor(2.0), [2]]
+)
+def test_what_is_not_a_count_is_refused(wrong):
+    with pytest.raises(TypeError, match="n=.* is not an integer; it must be 1 or more"):
+        spaces.whole("n", wrong)
+    with pytest.raises(TypeError, match="points of x=.* is not an integer"):
+        spaces.grid(dict(x=Real(0, 1)), dict(x=wrong))
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), torch.tensor(True), torch.tensor([1])])
+def test_bools_and_lists_are_no_numbers(value):
+    for dim in (Real(0, 4), Integer(0, 4)):
+        with pytest.raises(ValueError, match="a="):
+            spaces.validate(dict(a=dim), dict(a=value))
 
 
 def test_true_is_not_one():
