@@ -33,7 +33,7 @@ KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend o
 COLD = BUILD / "cold.json"  # how long the first build of this folder took, and what it trained
 RUNS = BUILD / "runs.txt"  # a line for each call that starts training runs: how many
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
-METADATA = "nettrain.verdict"  # as in nettrain.evidence, whose import would cost seconds
+METADATA = "nettrain.verdict"  # as in nettrain.lab.evidence, whose import would cost seconds
 CELL_SECONDS = 600
 RUN_PYTHON = ("time", "timeit", "capture", "prun")  # magics
 MARGIN = {"top": "15mm", "bottom": "15mm", "left": "12mm", "right": "12mm"}
@@ -81,8 +81,14 @@ def imported(source: str) -> set[str]:
             # a relative import can only be one of the package
             base = ".".join(filter(None, ["nettrain" if node.level else "", node.module]))
             found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    names = {name.split(".")[1] for name in found if name.startswith("nettrain.")}
-    return {name for name in names if (ROOT / "nettrain" / f"{name}.py").exists()}
+    parts = [name.split(".")[1:] for name in found if name.startswith("nettrain.")]
+    names = {".".join(part[:k]) for part in parts for k in (1, 2)}
+    return {name for name in names if file_of(name).exists()}
+
+
+def file_of(module: str) -> Path:
+    """Where a module of nettrain stands: "lab.sweep" in nettrain/lab/sweep.py."""
+    return ROOT / "nettrain" / f"{module.replace('.', '/')}.py"
 
 
 def imported_by(notebook) -> set[str]:
@@ -111,9 +117,10 @@ def closure(names: set[str]) -> set[str]:
         name = todo.pop()
         seen.add(name)
         try:
-            todo |= imported((ROOT / "nettrain" / f"{name}.py").read_text()) - seen
+            todo |= imported(file_of(name).read_text()) - seen
         except SyntaxError as error:
-            raise ValueError(f"nettrain/{name}.py, line {error.lineno}: {error.msg}") from None
+            where = f"{file_of(name).relative_to(ROOT)}, line {error.lineno}"
+            raise ValueError(f"{where}: {error.msg}") from None
     return seen
 
 
@@ -130,7 +137,7 @@ def key(notebook) -> str:
     Raises ValueError for a cell that is neither Python nor IPython, and for a broken module.
     """
     modules = closure(imported_by(notebook))
-    files = {ROOT / "nettrain" / f"{name}.py" for name in modules | {"__init__"}}
+    files = {file_of(name) for name in modules | {"__init__"}}
     files |= {ROOT / "requirements.txt"}
     files |= set((ROOT / "nettrain").glob("*.npz")) if "data" in modules else set()
     files |= {ROOT / f for f in notebook.metadata.get("nettrain", {}).get("depends", [])}

@@ -29,7 +29,7 @@ from benchmarks.goals import GOALS
 PLACE = re.compile(r"<!-- data: (\w+) -->")
 ROWS = re.compile(r"<!-- rows: (.+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:(?:-| to )[ES](\d\d))?\b")
-LISTING = re.compile(r"literalinclude} \.\./nettrain/(\w+)\.py((?:\n:.*)*)")
+LISTING = re.compile(r"literalinclude} \.\./nettrain/([\w/]+)\.py((?:\n:.*)*)")
 HAN = r"\u4e00-\u9fff"
 TERM = re.compile(rf"\*([^*\n]+)\*((?:\s[a-z]+){{0,2}})(?:\s\(|\s?,\s)([^()\n]*?[{HAN}][^(),;\n]*)")
 

@@ -78,7 +78,7 @@ def tests(module: str, name: str) -> Tests:
     name = name.split(".")[0]
     if found := uses().get(f"{module}.{name}"):
         return found
-    defined = definitions(ast.parse((build.ROOT / "nettrain" / f"{module}.py").read_text("utf-8")))
+    defined = definitions(ast.parse(build.file_of(module).read_text("utf-8")))
     found = defaultdict(set)
     for user in (user for user in defined if name in reached(user, defined)):
         for file, some in uses().get(f"{module}.{user}", {}).items():

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from _ext import build
-from nettrain import evidence
+from nettrain.lab import evidence
 
 COMMITTED = build.ROOT / "nettrain" / "evidence.json"
 SECOND = build.ROOT / "nettrain" / "second_look.json"

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-MODULES = ["torch", "nettrain", "nettrain.optimizers", "nettrain.sweep", "nettrain.figures"]
+MODULES = ["torch", "nettrain", "nettrain.optimizers", "nettrain.lab.sweep", "nettrain.lab.figures"]
 
 
 def run(device: torch.device, repeats: int = 5) -> list[dict]:

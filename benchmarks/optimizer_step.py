@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.machine import bandwidth, seconds
 from nettrain import optimizers as o
-from nettrain.adapter import Optimizer
+from nettrain.lab.adapter import Optimizer
 from nettrain.models import mlp
 
 MODELS = [  # layer sizes; 6,634, 0.3 M, 1 M and 11 M parameters

@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.machine import seconds
 from benchmarks.sweep_throughput import noise
+from nettrain.lab.sweep import Sweep, sweep
 from nettrain.models import mlp
 from nettrain.optimizers import adam
-from nettrain.sweep import Sweep, sweep
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CASES = [  # what grows, width of the two hidden layers, runs, steps

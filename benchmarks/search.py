@@ -65,7 +65,7 @@ class Random:
 class Nettrain:
     def __init__(self, space, seed, **how):
         from nettrain.bayesian import Bayes
-        from nettrain.search import Study
+        from nettrain.lab.study import Study
 
         self.study = Study(space, Bayes(**how), seed=seed)
 
@@ -254,7 +254,7 @@ def record(count: int) -> list[list[float]]:
 
 
 class Replay:
-    """Recorded runs as `nettrain.search` advances them: curve numbers, and epochs that they had."""
+    """Recorded runs as `nettrain.budgets` advances them: curve numbers, and their epochs so far."""
 
     def __init__(self, ids, epochs=0):
         self.ids, self.epochs = list(ids), epochs
@@ -268,8 +268,8 @@ class Replay:
 
 
 def ours(method: str, curves, seed: int) -> list[tuple[int, int, float]]:
-    """(epochs spent, curve, loss seen) of every evaluation of a method of `nettrain.search`."""
-    from nettrain.search import asha, brackets, hyperband
+    """(epochs spent, curve, loss seen) of every evaluation of a method of `nettrain.lab.study`."""
+    from nettrain.budgets import asha, brackets, hyperband
 
     order = np.random.default_rng(seed).integers(len(curves), size=4 * max(BUDGETS)).tolist()
     start = lambda first, n: Replay(order[first : first + n])

@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import peak, seconds
 from nettrain.data import Data, Split
+from nettrain.lab.sweep import Sweep
+from nettrain.lab.training import batches
 from nettrain.models import RNN, cnn, mlp
 from nettrain.optimizers import adam
-from nettrain.sweep import Sweep
-from nettrain.training import batches
 
 MODELS = {  # name: (model, shape of an example, batch size, most runs on a CPU)
     "MLP 40-32-32-10": (partial(mlp, [40, 32, 32, 10]), (40,), 32, 4096),

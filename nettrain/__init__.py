@@ -1,22 +1,28 @@
 """Training neural networks: every algorithm of the book, written to be read beside its equation.
 
-Algorithms
-optimizers      the update rules                 preprocessing   scaling and whitening of data
-schedules       t -> learning rate               augmentation    random changes of images
-clipping        by value, by norm                spaces          search spaces
-initializers    a shape -> initial weights       search          hyperparameter search
-normalization   layers that normalize            bayesian        Gaussian process, acquisition
-regularization  penalties, dropout, labels       architecture    networks, rules, activations sought
-activations     Maxout, an activation's moments  landscape       loss surfaces, curvature
-losses          squared, Brier, hinge            probes          what a rule does to a gradient
-blocks          parts of architectures           misprints       the sources' wrong forms
-draws           random numbers of a key          precision       statistics of numbers of any size
+What lectures show: algorithms, each beside its equation
+optimizers      the update rules                 activations     Maxout, an activation's moments
+schedules       t -> learning rate               losses          cross-entropy, squared, hinge, ...
+clipping        by value, by norm                blocks          parts of architectures
+initializers    a shape -> initial weights       models          small networks
+preprocessing   scaling and whitening of data    probes          what a rule does to a gradient
+normalization   layers that normalize            landscape       loss surfaces, curvature
+penalties       on the size of weights           counterexamples where a rule or a sentence fails
+stopping        when to stop early               misprints       the sources' wrong forms
+dropout         units left out at random         spaces          search spaces
+labels          smoothed, distilled              searchers       what proposes a configuration
+augmentation    random changes of images         trials          one configuration, evaluated
+draws           random numbers of a key          budgets         how much training each one gets
+precision       statistics of any numbers        importance      which hyperparameters matter
+data            data sets with fixed splits      bayesian        Gaussian process, acquisition
+nas             networks and rules, searched for
 
-Joints
-adapter         a rule as a torch optimizer      data            data sets with fixed splits
-training        one run: a plain, seeded loop    figures         how the book draws
-sweep           many runs at once                evidence        how a claim becomes a verdict
-models          small networks                   recording       a function as a list of operations
+lab: what trains and judges; it imports the algorithms, never the other way round
+training        one run: a plain, seeded loop    study           a search that remembers
+sweep           many runs at once                adapter         a rule as a torch optimizer
+protocol        tune alike, judge on new seeds   recording       a function as a list of operations
+evidence        how a claim becomes a verdict    figures         how the book draws
+moving          figures behind a slider
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

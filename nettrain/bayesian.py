@@ -16,7 +16,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from nettrain import draws, spaces
-from nettrain.search import Sobol, Trial
+from nettrain.searchers import Sobol
+from nettrain.trials import Trial
 
 FLOAT = torch.float64
 ROOT = math.sqrt(2 * math.pi)

@@ -217,14 +217,3 @@ def cost(net: nn.Module, x: Tensor) -> Cost:
         for hook in hooks:
             hook.remove()
     return Cost(sum(p.numel() for p in net.parameters()), total)
-
-
-def gradient_sizes(net: nn.Module, loss: Tensor) -> Tensor:
-    """‖∂L/∂W‖ / ‖W‖ of each layer of weights, in the network's order.  -> [layers]
-
-    The relative size, since behind a norm it is the angle of W that counts.
-    """
-    weights = [p for p in net.parameters() if p.ndim > 1]
-    gradients = torch.autograd.grad(loss, weights)
-    pairs = zip(gradients, weights, strict=True)
-    return torch.stack([g.norm() / W.detach().norm() for g, W in pairs])

@@ -304,3 +304,27 @@ def _archive() -> bytes:
             f"{path} is damaged: sha256 {found}, expected {_CIFAR_SHA256}. Delete it and call again"
         )
     return content
+
+
+# ------------------------------------------------------------------------ a task of long range
+
+
+def temporal_order(n: int, length: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Sequences whose class is the order of two symbols far from the end.  -> [n, T, 6], [n]
+
+    A symbol is one of six, one-hot: the first two carry the answer, four are distractors. One
+    carrier stands in the first fifth, one about the middle; the class, 0 ... 3, says which two
+    they were, in order. Hochreiter & Schmidhuber 1997; Pascanu et al. 2013.
+
+    Raises ValueError for fewer than 10 symbols.
+    """
+    if length < 10:
+        raise ValueError(f"length={length} is too short; give at least 10")
+    generator = torch.Generator().manual_seed(seed)
+    symbols = torch.randint(2, 6, (n, length), generator=generator)
+    y = torch.randint(0, 4, (n,), generator=generator)
+    rows, fifth = torch.arange(n), length // 5
+    symbols[rows, torch.randint(0, fifth, (n,), generator=generator)] = y // 2
+    middle = torch.randint(2 * fifth, 3 * fifth, (n,), generator=generator)
+    symbols[rows, middle] = y % 2
+    return torch.nn.functional.one_hot(symbols, 6).float(), y

@@ -1,10 +1,14 @@
-"""Losses for classification beside cross-entropy, which is `training.cross_entropy`.
+"""Losses for classification, and accuracy.
 
 loss(outputs [n, classes], labels [n]) -> the mean over the examples; labels are integers from 0 to
-classes − 1 (`training.check_labels`). Raises TypeError for labels that are not integers.
+classes − 1 (`check_labels`). Raises TypeError for labels that are not integers.
 """
 
+import math
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -33,3 +37,70 @@ def _one_hot(out: Tensor, y: Tensor) -> Tensor:
         raise TypeError(f"labels are {y.dtype} of shape {list(y.shape)}; give integers [n]")
     # F.one_hot reads its input's values, which a sweep cannot record
     return (y[:, None] == torch.arange(out.shape[1], device=y.device)).to(out.dtype)
+
+
+def cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+    """As F.cross_entropy, for outputs [n, classes] and labels [n], 0 ... classes − 1.
+
+    Or for soft labels, a distribution for each example, [n, classes]. Computed with the classes in
+    front: on a CPU log_softmax is twelve times faster there than over a short last dimension, and
+    a sweep's step is up to a fifth faster than with F.nll_loss, which looks for labels of -100.
+    Raises ValueError for labels of another shape and TypeError for class numbers that are not
+    integers; `check_labels` looks at their values.
+    """
+    _check_shape(out.shape, y)
+    log_p = F.log_softmax(out.T, 0)
+    if y.is_floating_point():
+        return -(y.T * log_p).sum(0).mean()
+    return -log_p.gather(0, y[None].long()).mean()
+
+
+def _check_shape(shape: torch.Size, y: Tensor) -> None:
+    """Refuse labels that are neither class numbers [n] nor distributions of the outputs' shape."""
+    if len(shape) != 2:
+        raise ValueError(f"outputs have shape {list(shape)}; give [n, classes]")
+    if y.is_floating_point() and y.shape != shape:
+        hint = "; class numbers are integers: y.long()" if y.numel() == shape[0] else ""
+        raise TypeError(
+            f"labels are {y.dtype} of shape {list(y.shape)}, but soft labels have the outputs' "
+            f"shape {list(shape)}{hint}"
+        )
+    if not y.is_floating_point() and y.shape != shape[:1]:
+        raise ValueError(
+            f"labels have shape {list(y.shape)}, but there are {shape[0]} examples: give [n]"
+        )
+    if y.dtype == torch.bool or y.is_complex():
+        raise TypeError(f"labels are {y.dtype}; class numbers are integers: y.long()")
+
+
+def check_labels(y: Tensor, classes: int, name: str = "labels") -> None:
+    """Refuse class numbers [n] outside 0 ... classes − 1 and soft labels [n, classes] that are not
+    distributions.
+
+    Once before training: a step must not read values. Raises TypeError and ValueError, which name
+    the first label that is wrong.
+    """
+    _check_shape(torch.Size([len(y), classes]), y)
+    if y.is_floating_point():
+        bad = ~((y >= 0).all(-1) & ((y.sum(-1) - 1).abs() <= 1e-3))  # NaN is bad
+        rule = "soft labels are at least 0 and sum to 1"
+    else:
+        bad = (y < 0) | (y >= classes)
+        rule = f"with {classes} outputs they are 0 ... {classes - 1}"
+    if bad.any():
+        first = int(bad.int().argmax())
+        raise ValueError(f"{name}[{first}] is {y[first].tolist()}, but {rule}")
+
+
+def of_classes(loss: Callable) -> bool:
+    """Whether a loss is one of this file: then its labels are class numbers or distributions."""
+    return getattr(loss, "__module__", None) == __name__
+
+
+def accuracy(out: Tensor, y: Tensor) -> Tensor:
+    """Share of the examples whose largest output is their label: outputs [n, classes], labels [n].
+
+    NaN where outputs have another shape or labels are not whole numbers.
+    """
+    classes = out.ndim == 2 and not y.is_floating_point()
+    return (out.argmax(-1) == y).double().mean() if classes else out.new_full((), math.nan)

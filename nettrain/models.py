@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from nettrain.blocks import conv, linear, plain, residual
 from nettrain.draws import Keyed
+from nettrain.dropout import Dropout, variational_masks
 from nettrain.normalization import BatchNorm
-from nettrain.regularization import Dropout, variational_masks
 
 
 def mlp(
@@ -112,7 +112,7 @@ class DropoutRNN(RNN, Keyed):
 
         h_t = tanh(U (s_{t−1} ⊙ h_{t−1}) + W (i_t ⊙ x_t) + b),  y = V (o_T ⊙ h_T) + c
 
-    masks  (key, keep, x, n_hidden) -> i, s, o, each [n, T, ·]: `regularization.naive_masks`,
+    masks  (key, keep, x, n_hidden) -> i, s, o, each [n, T, ·]: `dropout.naive_masks`,
            `nonrecurrent_masks` or `variational_masks`
 
     At evaluation an RNN. Raises ValueError unless 0 < keep ≤ 1.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nettrain.optimizers import Rule, hyperparameters, state_names
 
@@ -92,3 +92,14 @@ def rate(rule: Rule) -> str:
     calm = torch.cat([10 * torch.ones(LONG // 2), torch.ones(LONG)])
     after = steps(rule, calm, **_settings(rule, beta2=0.9)).abs()[-1]
     return f"average {norm}" if after > 0.5 * constant[-1] else f"largest average {norm}"
+
+
+def gradient_sizes(net: nn.Module, loss: Tensor) -> Tensor:
+    """‖∂L/∂W‖ / ‖W‖ of each layer of weights, in the network's order.  -> [layers]
+
+    The relative size, since behind a norm it is the angle of W that counts.
+    """
+    weights = [p for p in net.parameters() if p.ndim > 1]
+    gradients = torch.autograd.grad(loss, weights)
+    pairs = zip(gradients, weights, strict=True)
+    return torch.stack([g.norm() / W.detach().norm() for g, W in pairs])

@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 if sys.argv[1] != "graders":  # which need not wait for torch
-    from nettrain.search import Random, Study
+    from nettrain.lab.study import Study
+    from nettrain.searchers import Random
     from nettrain.spaces import Choice, Integer, Real
 
     SPACE = dict(x=Real(-1, 1), n=Integer(1, 9), o=Choice(dict(name="a", r=Real(0, 1)), "b"))

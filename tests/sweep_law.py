@@ -6,9 +6,9 @@ The run alone is `training.fit` with `adapter.Optimizer`: autograd, in-place upd
 import pytest
 import torch
 
-from nettrain import training
-from nettrain.adapter import Optimizer
 from nettrain.data import Data, Split
+from nettrain.lab import training
+from nettrain.lab.adapter import Optimizer
 
 
 def random_data(*shape, seed=0):

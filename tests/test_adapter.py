@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from sweep_law import assert_law
 from torch import nn
 
-from nettrain import adapter, training
 from nettrain import optimizers as o
-from nettrain.adapter import Optimizer
 from nettrain.data import Data, mnist
+from nettrain.lab import adapter, training
+from nettrain.lab.adapter import Optimizer
+from nettrain.lab.sweep import Sweep
 from nettrain.models import mlp
-from nettrain.regularization import l2, penalized
-from nettrain.sweep import Sweep
+from nettrain.penalties import l2, penalized
 
 digits = mnist(side=7).train[:64].to(torch.float64)
 

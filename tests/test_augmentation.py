@@ -13,11 +13,12 @@ from sweep_law import assert_law, random_data
 from torch import nn
 
 from nettrain import augmentation as a
-from nettrain import draws, training
+from nettrain import draws
 from nettrain.augmentation import Augment
+from nettrain.lab import training
+from nettrain.lab.sweep import Sweep
 from nettrain.models import mlp
 from nettrain.optimizers import momentum
-from nettrain.sweep import Sweep
 
 exact = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
 

@@ -14,8 +14,9 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from nettrain import bayesian, spaces
 from nettrain.bayesian import ACQUISITIONS, FLOAT, GP, Bayes, Neural
-from nettrain.search import Study, Trial
+from nettrain.lab.study import Study
 from nettrain.spaces import Choice, Integer, Real
+from nettrain.trials import Trial
 
 SURROGATES = [GP, Neural]
 
@@ -323,7 +324,7 @@ def test_the_neural_surrogate_finds_it_too():
 
 
 def test_the_first_trials_are_a_sobol_sequence():
-    from nettrain.search import Sobol
+    from nettrain.searchers import Sobol
 
     sobol = Study(SPACE, Sobol(), seed=3)
     assert [t.config for t in study(n=10, seed=3).trials] == [sobol.ask().config for _ in range(10)]

@@ -7,12 +7,12 @@ from sweep_law import assert_law
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nettrain import blocks
+from nettrain import blocks, probes
 from nettrain.blocks import conv, cost, linear
 from nettrain.data import digits
+from nettrain.lab.sweep import Sweep
 from nettrain.models import resnet, tower
 from nettrain.optimizers import sgd
-from nettrain.sweep import Sweep
 
 g = torch.Generator().manual_seed(0)
 
@@ -273,7 +273,7 @@ def test_gradient_sizes_of_a_linear_chain_are_those_of_its_formula():
     A, B = (layer.weight.detach() for layer in net)
     first = (B.T @ c).norm() * x.norm() / A.norm()
     second = c.norm() * (A @ x).norm() / B.norm()
-    found = blocks.gradient_sizes(net, net(x) @ c)
+    found = probes.gradient_sizes(net, net(x) @ c)
     torch.testing.assert_close(found, torch.stack([first, second]), rtol=1e-13, atol=0)
 
 

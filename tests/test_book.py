@@ -80,7 +80,7 @@ def test_cells_are_short(path):
 def test_chapter_imports_only_what_colab_has_or_it_installs(path):
     source = "\n".join(c.source for c in code(path))
     installed = set(re.findall(r"(?m)%pip install -q (\w+)$", source))
-    modules = {ROOT / "nettrain" / f"{m}.py" for m in build.closure(imports(path))}
+    modules = {build.file_of(m) for m in build.closure(imports(path))}
     sources = [f.read_text() for f in modules] + [c.source for c in code(path)]
     for source in sources:
         for node in build.syntax(source):
@@ -157,7 +157,7 @@ def test_a_changed_verdict_is_noticed():
 
 
 def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
-    reached = build.closure(build.imported("from nettrain.sweep import sweep"))
+    reached = build.closure(build.imported("from nettrain.lab.sweep import sweep"))
     assert {"sweep", "training", "data", "optimizers", "draws"} <= reached
     assert not {"adapter", "figures", "misprints", "evidence"} & reached
     assert build.closure(build.imported("from nettrain import schedules")) == {"schedules"}

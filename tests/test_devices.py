@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from torch.func import vmap
 
-from nettrain import augmentation, blocks, clipping, data, draws, losses, models, training
+from nettrain import augmentation, blocks, clipping, data, draws, losses, models, penalties
+from nettrain import dropout as r
 from nettrain import normalization as n
 from nettrain import optimizers as o
-from nettrain import regularization as r
-from nettrain.adapter import Optimizer
-from nettrain.sweep import Sweep
+from nettrain.lab import training
+from nettrain.lab.adapter import Optimizer
+from nettrain.lab.sweep import Sweep
 
 META = torch.device("meta")
 DIGITS = data.mnist(side=14)
@@ -53,7 +54,7 @@ MODELS = {
     "dropped layers": with_layer(lambda: r.LayerDrop(nn.Linear(8, 8), 0.5)),
     "augmentation": augmented,
 }
-LOSSES = {"cross-entropy": training.cross_entropy} | {
+LOSSES = {"cross-entropy": losses.cross_entropy} | {
     f.__name__: f for f in (losses.squared, losses.brier, losses.hinge)
 }
 
@@ -98,8 +99,8 @@ def test_losses(loss):
 
 def test_clipping_and_penalties():
     step(MODELS["mlp"], clip=partial(clipping.by_norm, threshold=1.0))
-    step(MODELS["mlp"], r.penalized(o.sgd, r.elastic_net))
-    step(MODELS["mlp"], r.decayed(o.adam))
+    step(MODELS["mlp"], penalties.penalized(o.sgd, penalties.elastic_net))
+    step(MODELS["mlp"], penalties.decayed(o.adam))
 
 
 def test_orders_and_draws():

@@ -13,10 +13,11 @@ from torch import nn
 from torch.func import vmap
 from torch.utils.checkpoint import checkpoint
 
-from nettrain import draws, training
+from nettrain import draws
 from nettrain.augmentation import Augment
+from nettrain.dropout import DropConnect, Dropout, LayerDrop
+from nettrain.lab import training
 from nettrain.models import DropoutRNN
-from nettrain.regularization import DropConnect, Dropout, LayerDrop
 
 WORD = 1 << 64
 GOLDEN = 0x9E3779B97F4A7C15

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from nettrain import evidence
-from nettrain.evidence import Claim, interval, paired, verdict
+from nettrain.lab import evidence
+from nettrain.lab.evidence import Claim, interval, paired, verdict
 
 
 @pytest.mark.parametrize(

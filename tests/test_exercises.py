@@ -414,7 +414,7 @@ def test_the_package_ships_what_students_and_teachers_need():
     root = Path(exercises.__file__).parents[1]
     tools = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     folders = {f"exercises.ex{id.replace('-', '_')}" for id in IDS}
-    assert {"nettrain", "exercises", *folders} == set(tools["packages"])
+    assert {"nettrain", "nettrain.lab", "exercises", *folders} == set(tools["packages"])
     assert all(tools["package-data"][f] == ["*.ipynb"] for f in folders)
     assert importlib.util.find_spec("exercises.__main__")
 

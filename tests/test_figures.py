@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from nettrain import figures
+from nettrain.lab import figures, moving
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_lines_bridge_gaps():
 
 def test_frames_hold_a_picture_and_an_alt_text_per_value():
     drawn = []
-    page = figures.frames(lambda ax, v: drawn.append(v), [1, 2, 3], "K <", "Alt & text.", start=1)
+    page = moving.frames(lambda ax, v: drawn.append(v), [1, 2, 3], "K <", "Alt & text.", start=1)
     text = page.data
     alts = [unescape(a) for a in re.findall(r'<img alt="([^"]*)"', text)]
     assert drawn == [1, 2, 3] and alts == [f"Alt & text. K <: {v}." for v in (1, 2, 3)]
@@ -85,16 +85,16 @@ def test_frames_hold_a_picture_and_an_alt_text_per_value():
 
 def test_frames_take_panels_and_refuse_nothing():
     seen = []
-    figures.frames(lambda axes, v: seen.append(axes.shape), [0], "x", "alt", panels=(1, 2))
+    moving.frames(lambda axes, v: seen.append(axes.shape), [0], "x", "alt", panels=(1, 2))
     assert seen == [(2,)]
     with pytest.raises(ValueError, match="at least one value"):
-        figures.frames(lambda ax, v: None, [], "x", "alt")
+        moving.frames(lambda ax, v: None, [], "x", "alt")
 
 
 def test_race_draws_given_points_and_keeps_a_diverged_path_where_it_was():
     x, y = np.meshgrid(np.linspace(0, 1, 5), np.linspace(0, 2, 5))
     paths = {"a": np.array([[0, 0], [1, 2.0]]), "b": np.array([[0.5, 1], [np.nan, 1]])}
-    text = figures.race((x, y, x + y), paths, "Alt text.", shown=["a"], caption="Two.").data
+    text = moving.race((x, y, x + y), paths, "Alt text.", shown=["a"], caption="Two.").data
     found = dict(re.findall(r'<g data-name="(\w)" data-path="([^"]*)"', text))
     points = {k: np.array([p.split(",") for p in v.split()], dtype=float) for k, v in found.items()}
     left, bottom = points["a"][0]
@@ -107,14 +107,14 @@ def test_race_draws_given_points_and_keeps_a_diverged_path_where_it_was():
     )
     assert text.count("checkbox") == 2 and text.count(" checked") == 1
     with pytest.raises(ValueError, match="paths of the same length"):
-        figures.race((x, y, x), {}, "alt")
+        moving.race((x, y, x), {}, "alt")
 
 
 def test_in_a_notebook_with_a_kernel_the_slider_is_live():
     source = """
-from nettrain import figures
+from nettrain.lab import moving
 drawn = []
-figure = figures.frames(lambda ax, v: drawn.append(v), [10, 20, 30], "λ", "A picture", start=1)
+figure = moving.frames(lambda ax, v: drawn.append(v), [10, 20, 30], "λ", "A picture", start=1)
 """
     moved = """
 figure.update()

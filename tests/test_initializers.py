@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from nettrain import initializers as init
 from nettrain import normalization as norm
-from nettrain import training
+from nettrain.lab import training
 from nettrain.models import RNN, cnn, mlp
 
 SHAPES = [(300, 200), (40, 500), (32, 16, 3, 3), (24, 8, 5)]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from nettrain import landscape, models, optimizers
+from nettrain import counterexamples, data, landscape, models, optimizers
 from nettrain.optimizers import adagrad, adam, amsgrad, momentum, nesterov, rmsprop, sgd
 
 close = partial(assert_close, rtol=1e-10, atol=1e-10)
@@ -289,11 +289,11 @@ def labels(request):
 
 
 def test_both_limits_fit_the_training_data(labels):
-    x = landscape.spurious_features(labels)
-    for w in (landscape.least_norm_limit(labels), landscape.sign_limit(labels)):
+    x = counterexamples.spurious_features(labels)
+    for w in (counterexamples.least_norm_limit(labels), counterexamples.sign_limit(labels)):
         assert_close(x @ w, labels, rtol=0, atol=1e-12)
     least = torch.linalg.lstsq(x, labels[:, None], driver="gelsd").solution[:, 0]
-    close(landscape.least_norm_limit(labels), least)
+    close(counterexamples.least_norm_limit(labels), least)
 
 
 def new_examples(y, n):
@@ -305,9 +305,9 @@ def new_examples(y, n):
 
 def test_one_limit_generalizes_and_the_other_says_always_yes(labels):
     x = new_examples(labels, len(labels))
-    good = x @ landscape.least_norm_limit(labels)
+    good = x @ counterexamples.least_norm_limit(labels)
     assert good[0] > 0 > good[1]
-    assert (x @ landscape.sign_limit(labels) > 0).all()
+    assert (x @ counterexamples.sign_limit(labels) > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -324,40 +324,40 @@ def test_one_limit_generalizes_and_the_other_says_always_yes(labels):
 )
 def test_where_a_rule_goes(rule, limit, hyper, path):
     y = torch.cat([torch.ones(14), -torch.ones(6)]).double()
-    x = landscape.spurious_features(y)
+    x = counterexamples.spurious_features(y)
     grad = lambda w, t: x.mT @ (x @ w - y)
     last = path(rule, grad, torch.zeros(x.shape[1]), 2000, **hyper)[0][-1]
-    assert_close(last, getattr(landscape, f"{limit}_limit")(y), rtol=0, atol=1e-10)
+    assert_close(last, getattr(counterexamples, f"{limit}_limit")(y), rtol=0, atol=1e-10)
 
 
 def test_squared_loss():
     x, y = points(5, 3), points(5, seed=1)
     w = points(2, 3, seed=2)
-    f = landscape.squared_loss(x, y)
+    f = counterexamples.squared_loss(x, y)
     close(landscape.gradient(f, w), (w @ x.mT - y) @ x)
 
 
 @pytest.mark.parametrize("c", [3.0, 5.0])
 def test_adam_goes_to_the_worst_point_and_amsgrad_to_the_best(c):
     hyper = {"c": c, "beta1": 0.0, "beta2": 1 / (1 + c**2), "steps": 3000}
-    bad = landscape.rare_large_gradient(adam, **hyper)
-    good = landscape.rare_large_gradient(amsgrad, **hyper)
+    bad = counterexamples.rare_large_gradient(adam, **hyper)
+    good = counterexamples.rare_large_gradient(amsgrad, **hyper)
     assert (bad[300::3] == 1).all()  # at the end of every cycle, as the theorem says
     assert abs(good[-3:].mean() + 1) < 0.02
-    assert abs(landscape.rare_large_gradient(sgd, 3000, c=c)[-3:].mean() + 1) < 0.05
+    assert abs(counterexamples.rare_large_gradient(sgd, 3000, c=c)[-3:].mean() + 1) < 0.05
 
 
 def test_the_rows_of_reddis_problem_are_single_problems():
     both = torch.tensor([0.1, 0.9], dtype=torch.float64)
-    many = landscape.rare_large_gradient(adam, 50, beta1=0.0, beta2=both)
-    close(many[:, 1], landscape.rare_large_gradient(adam, 50, beta1=0.0, beta2=0.9))
+    many = counterexamples.rare_large_gradient(adam, 50, beta1=0.0, beta2=both)
+    close(many[:, 1], counterexamples.rare_large_gradient(adam, 50, beta1=0.0, beta2=0.9))
 
 
 # ------------------------------------------------------------------------------------- the task
 
 
 def test_temporal_order_is_what_it_says():
-    x, y = landscape.temporal_order(500, 15, seed=0)
+    x, y = data.temporal_order(500, 15, seed=0)
     assert x.shape == (500, 15, 6) and (x.sum(-1) == 1).all()
     symbols = x.argmax(-1)
     carriers = [row[row < 2].tolist() for row in symbols]
@@ -365,7 +365,7 @@ def test_temporal_order_is_what_it_says():
     where = (symbols < 2).nonzero()[:, 1].view(-1, 2)
     assert where[:, 0].max() < 3 and where[:, 1].min() >= 6 and where[:, 1].max() < 9
     assert torch.bincount(y).min() > 90
-    again = landscape.temporal_order(500, 15, seed=0)
+    again = data.temporal_order(500, 15, seed=0)
     assert (again[0] == x).all() and (again[1] == y).all()
 
 
@@ -373,10 +373,16 @@ def test_temporal_order_is_what_it_says():
     "wrong, message",
     [
         (lambda: landscape.network(torch.zeros(3), (2, 2), torch.zeros(1, 2)), "theta has 3"),
-        (lambda: landscape.spurious_features(torch.tensor([1.0, 0.0])), "labels must be 1 or −1"),
-        (lambda: landscape.sign_limit(torch.tensor([1.0, -1.0])), "1 must be the more frequent"),
-        (lambda: landscape.rare_large_gradient(sgd, 1, c=2.0), "c=2.0 must be above 2"),
-        (lambda: landscape.temporal_order(5, 9, 0), "length=9 is too short"),
+        (
+            lambda: counterexamples.spurious_features(torch.tensor([1.0, 0.0])),
+            "labels must be 1 or −1",
+        ),
+        (
+            lambda: counterexamples.sign_limit(torch.tensor([1.0, -1.0])),
+            "1 must be the more frequent",
+        ),
+        (lambda: counterexamples.rare_large_gradient(sgd, 1, c=2.0), "c=2.0 must be above 2"),
+        (lambda: data.temporal_order(5, 9, 0), "length=9 is too short"),
         (
             lambda: landscape.sharpness(landscape.bowl, torch.zeros(2), 0),
             "steps=0 must be positive",

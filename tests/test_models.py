@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nettrain.dropout import Dropout
 from nettrain.models import RNN, cnn, mlp
-from nettrain.regularization import Dropout
 
 g = torch.Generator().manual_seed(0)
 

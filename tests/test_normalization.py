@@ -14,11 +14,11 @@ from torch.optim import swa_utils
 
 from nettrain import normalization as norm
 from nettrain import optimizers as o
-from nettrain import training
+from nettrain.dropout import Dropout
 from nettrain.initializers import he, initialize
+from nettrain.lab import training
+from nettrain.lab.sweep import Sweep
 from nettrain.models import mlp
-from nettrain.regularization import Dropout
-from nettrain.sweep import Sweep
 
 g = torch.Generator().manual_seed(0)
 exact = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)

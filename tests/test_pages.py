@@ -176,12 +176,12 @@ def test_the_chief_file_uses_most_of_the_module(small):
 @pytest.mark.parametrize(
     "module, name, file",
     [
-        ("regularization", "l1", "test_penalties"),
-        ("regularization", "Dropout", "test_regularization"),
+        ("penalties", "l1", "test_penalties"),
+        ("dropout", "Dropout", "test_dropout"),
         ("models", "tower", "test_blocks"),
         ("optimizers", "adam", "test_optimizers"),
         ("spaces", "Real", "test_spaces"),
-        ("architecture", "Controller._walk", "test_architecture"),
+        ("nas", "Controller._walk", "test_nas"),
     ],
 )
 def test_a_function_is_tested_where_it_is_tested(module, name, file):
@@ -288,7 +288,7 @@ def test_the_table_has_every_letter_that_three_lectures_use(sections):
 
 def test_a_name_that_the_notation_says_is_in_the_code():
     words = set()
-    for path in (build.ROOT / "nettrain").glob("*.py"):
+    for path in (build.ROOT / "nettrain").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             words |= {getattr(node, key, None) for key in ("id", "arg", "attr", "name")}
     for entry in pages.data("notation"):

@@ -12,12 +12,11 @@ from sklearn.linear_model import ElasticNet, Lasso, Ridge
 from sweep_law import assert_law
 from torch.testing import assert_close
 
-from nettrain import data
-from nettrain import regularization as r
-from nettrain.adapter import Optimizer
+from nettrain import data, penalties, stopping
+from nettrain.lab.adapter import Optimizer
+from nettrain.lab.sweep import Sweep
 from nettrain.models import mlp
 from nettrain.optimizers import RULES, adam, adamw, hyperparameters, momentum, rmsprop, sgd
-from nettrain.sweep import Sweep
 
 close = partial(assert_close, rtol=1e-12, atol=1e-14)
 seeds = st.integers(0, 2**31)
@@ -30,16 +29,16 @@ def normal(seed, *shape):
 # --------------------------------------------------------------------------------- penalties
 
 SLOPES = [  # penalty, its strengths, its value at one coordinate, its slope there
-    (r.l1, {"lam1": 0.3}, lambda x: 0.3 * abs(x), lambda x: 0.3 * np.sign(x)),
+    (penalties.l1, {"lam1": 0.3}, lambda x: 0.3 * abs(x), lambda x: 0.3 * np.sign(x)),
     (
-        r.l1_smooth,
+        penalties.l1_smooth,
         {"lam1": 0.3, "smooth": 0.04},
         lambda x: 0.3 * math.sqrt(x * x + 0.04),
         lambda x: 0.3 * x / math.sqrt(x * x + 0.04),
     ),
-    (r.l2, {"lam2": 0.3}, lambda x: 0.15 * x * x, lambda x: 0.3 * x),
+    (penalties.l2, {"lam2": 0.3}, lambda x: 0.15 * x * x, lambda x: 0.3 * x),
     (
-        r.elastic_net,
+        penalties.elastic_net,
         {"lam1": 0.3, "lam2": 0.5},
         lambda x: 0.3 * abs(x) + 0.25 * x * x,
         lambda x: 0.3 * np.sign(x) + 0.5 * x,
@@ -63,9 +62,11 @@ def test_value_and_gradient_of_a_penalty(penalty, lam, value, slope, seed):
 @given(seed=seeds, smooth=st.floats(1e-12, 1.0))
 def test_the_smooth_l1_lies_above_l1_by_at_most_the_root_of_eps_a_coordinate(seed, smooth):
     theta = normal(seed, 50)
-    gap = (r.l1_smooth(theta, lam1=1.0, smooth=smooth) - r.l1(theta, lam1=1.0)).item()
+    gap = (
+        penalties.l1_smooth(theta, lam1=1.0, smooth=smooth) - penalties.l1(theta, lam1=1.0)
+    ).item()
     assert 0 < gap < 50 * math.sqrt(smooth)
-    zero = r.l1_smooth(torch.zeros(50, dtype=torch.float64), lam1=1.0, smooth=smooth)
+    zero = penalties.l1_smooth(torch.zeros(50, dtype=torch.float64), lam1=1.0, smooth=smooth)
     close(zero.item(), 50 * math.sqrt(smooth))
 
 
@@ -92,14 +93,16 @@ def descend(rule, steps=2000, **hyper):
 @pytest.mark.parametrize("lam2", [1e-3, 0.1, 5.0])
 def test_ridge_is_that_of_scikit_learn_and_where_descent_with_l2_ends(lam2):
     twin = Ridge(alpha=N * lam2, fit_intercept=False).fit(X.numpy(), Y.numpy())
-    ours = r.ridge(X, Y, lam2=lam2)
+    ours = penalties.ridge(X, Y, lam2=lam2)
     close(ours, torch.as_tensor(twin.coef_), rtol=1e-9)
-    gradient = slope(ours) + torch.func.grad(r.l2)(ours, lam2=lam2)
+    gradient = slope(ours) + torch.func.grad(penalties.l2)(ours, lam2=lam2)
     assert gradient.abs().max() < 1e-12
     lr = 1 / (torch.linalg.eigvalsh(X.T @ X / N).max().item() + lam2)
     theta = torch.zeros(D, dtype=torch.float64)
     for t in range(1, 2001):
-        (theta,) = r.penalized(sgd, r.l2)(theta, slope(theta), t=t, lr=lr, lam2=lam2)
+        (theta,) = penalties.penalized(sgd, penalties.l2)(
+            theta, slope(theta), t=t, lr=lr, lam2=lam2
+        )
     close(theta, ours, rtol=0, atol=1e-8)
 
 
@@ -109,13 +112,13 @@ def test_elastic_net_is_that_of_scikit_learn(lam1, lam2):
     how = dict(fit_intercept=False, tol=1e-14, max_iter=100_000)
     model = ElasticNet(alpha=alpha, l1_ratio=lam1 / alpha, **how) if lam2 else Lasso(lam1, **how)
     twin = torch.as_tensor(model.fit(X.numpy(), Y.numpy()).coef_)
-    ours = descend(r.penalized(r.ista, r.l2), lam1=lam1, lam2=lam2)
+    ours = descend(penalties.penalized(penalties.ista, penalties.l2), lam1=lam1, lam2=lam2)
     close(ours, twin, rtol=0, atol=1e-8)
     assert torch.equal(ours == 0, twin == 0) and (lam1 < 0.1 or (twin == 0).any())
 
     def objective(theta):
         loss = (Y - X @ theta).square().sum() / (2 * N)
-        return (loss + r.elastic_net(theta, lam1=lam1, lam2=lam2)).item()
+        return (loss + penalties.elastic_net(theta, lam1=lam1, lam2=lam2)).item()
 
     best = objective(ours)
     assert all(best < objective(ours + 1e-3 * normal(k, D)) for k in range(100))
@@ -125,14 +128,17 @@ def test_elastic_net_is_that_of_scikit_learn(lam1, lam2):
 def test_the_soft_threshold_is_the_minimizer_that_it_is_said_to_be(x, width):
     grid = torch.linspace(-5, 5, 20_001, dtype=torch.float64)
     best = grid[(0.5 * (grid - x) ** 2 + width * grid.abs()).argmin()].item()
-    assert abs(r.soft_threshold(torch.tensor(x, dtype=torch.float64), width).item() - best) < 1e-3
+    assert (
+        abs(penalties.soft_threshold(torch.tensor(x, dtype=torch.float64), width).item() - best)
+        < 1e-3
+    )
 
 
 # ------------------------------------------------------------------- penalties in update rules
 
 
 def test_a_penalized_rule_takes_the_gradient_of_loss_and_penalty(path):
-    rule = r.penalized(adam, r.elastic_net)
+    rule = penalties.penalized(adam, penalties.elastic_net)
     assert hyperparameters(rule) == hyperparameters(adam) | {"lam1": 1e-3, "lam2": 1e-3}
     theta = torch.nn.Parameter(normal(4, D))
     opt, points = torch.optim.Adam([theta], lr=0.05), [theta.detach().clone()]
@@ -147,12 +153,17 @@ def test_a_penalized_rule_takes_the_gradient_of_loss_and_penalty(path):
 
 
 TWINS = [  # torch's weight_decay is an l2 penalty, but in AdamW
-    (r.penalized(sgd, r.l2), {"lam2": 0.3}, torch.optim.SGD, {}),
-    (r.penalized(momentum, r.l2), {"lam2": 0.3}, torch.optim.SGD, {"momentum": 0.9}),
-    (r.penalized(adam, r.l2), {"lam2": 0.3}, torch.optim.Adam, {}),
-    (r.penalized(rmsprop, r.l2), {"lam2": 0.3}, torch.optim.RMSprop, {}),
-    (r.decayed(sgd), {"decay": 0.3}, torch.optim.SGD, {}),
-    (r.decayed(adam), {"decay": 0.3}, torch.optim.AdamW, {}),
+    (penalties.penalized(sgd, penalties.l2), {"lam2": 0.3}, torch.optim.SGD, {}),
+    (
+        penalties.penalized(momentum, penalties.l2),
+        {"lam2": 0.3},
+        torch.optim.SGD,
+        {"momentum": 0.9},
+    ),
+    (penalties.penalized(adam, penalties.l2), {"lam2": 0.3}, torch.optim.Adam, {}),
+    (penalties.penalized(rmsprop, penalties.l2), {"lam2": 0.3}, torch.optim.RMSprop, {}),
+    (penalties.decayed(sgd), {"decay": 0.3}, torch.optim.SGD, {}),
+    (penalties.decayed(adam), {"decay": 0.3}, torch.optim.AdamW, {}),
 ]
 
 
@@ -170,7 +181,9 @@ def test_the_weight_decay_of_torch(path, rule, lam, twin, how):
 
 def test_decayed_adam_is_adamw_to_the_last_bit(path):
     args = (lambda x, t: slope(x), normal(4, D), 50)
-    ours, twin = (path(rule, *args, lr=0.02, decay=0.3)[0] for rule in (r.decayed(adam), adamw))
+    ours, twin = (
+        path(rule, *args, lr=0.02, decay=0.3)[0] for rule in (penalties.decayed(adam), adamw)
+    )
     assert torch.equal(ours, twin)
 
 
@@ -178,18 +191,27 @@ def test_decayed_adam_is_adamw_to_the_last_bit(path):
 def test_without_strength_every_rule_is_itself(path, rule):
     args = (lambda x, t: slope(x), normal(4, D), 20)
     plain = path(rule, *args)[0]
-    assert torch.equal(path(r.penalized(rule, r.elastic_net), *args, lam1=0.0, lam2=0.0)[0], plain)
-    assert torch.equal(path(r.decayed(rule), *args, decay=0.0)[0], plain)
+    assert torch.equal(
+        path(penalties.penalized(rule, penalties.elastic_net), *args, lam1=0.0, lam2=0.0)[0], plain
+    )
+    assert torch.equal(path(penalties.decayed(rule), *args, decay=0.0)[0], plain)
 
 
 def test_under_momentum_decay_and_l2_rest_where_the_strengths_are_as_one_minus_rho(path):
     how = dict(lr=0.02, rho=0.8)
-    decay = path(r.decayed(momentum), lambda x, t: slope(x), normal(4, D), 3000, decay=1.5, **how)
-    close(decay[0][-1], r.ridge(X, Y, lam2=1.5 * (1 - 0.8)), rtol=0, atol=1e-9)
-    penalty = path(
-        r.penalized(momentum, r.l2), lambda x, t: slope(x), normal(4, D), 3000, lam2=0.3, **how
+    decay = path(
+        penalties.decayed(momentum), lambda x, t: slope(x), normal(4, D), 3000, decay=1.5, **how
     )
-    close(penalty[0][-1], r.ridge(X, Y, lam2=0.3), rtol=0, atol=1e-9)
+    close(decay[0][-1], penalties.ridge(X, Y, lam2=1.5 * (1 - 0.8)), rtol=0, atol=1e-9)
+    penalty = path(
+        penalties.penalized(momentum, penalties.l2),
+        lambda x, t: slope(x),
+        normal(4, D),
+        3000,
+        lam2=0.3,
+        **how,
+    )
+    close(penalty[0][-1], penalties.ridge(X, Y, lam2=0.3), rtol=0, atol=1e-9)
 
 
 small = data.mnist(side=7)
@@ -198,10 +220,16 @@ small = data.mnist(side=7)
 @pytest.mark.parametrize(
     "rule, lam",
     [
-        (r.penalized(adam, r.l1_smooth), {"lam1": [0.0, 0.01], "smooth": [1e-8, 1e-2]}),
-        (r.penalized(momentum, r.elastic_net), {"lam1": [1e-3, 0.0], "lam2": [0.0, 0.1]}),
-        (r.decayed(momentum), {"decay": [0.0, 0.5]}),
-        (r.ista, {"lam1": [0.0, 0.02]}),
+        (
+            penalties.penalized(adam, penalties.l1_smooth),
+            {"lam1": [0.0, 0.01], "smooth": [1e-8, 1e-2]},
+        ),
+        (
+            penalties.penalized(momentum, penalties.elastic_net),
+            {"lam1": [1e-3, 0.0], "lam2": [0.0, 0.1]},
+        ),
+        (penalties.decayed(momentum), {"decay": [0.0, 0.5]}),
+        (penalties.ista, {"lam1": [0.0, 0.02]}),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
@@ -210,7 +238,7 @@ def test_a_strength_is_a_row_of_a_sweep_and_the_row_is_the_run_alone(rule, lam):
     both, losses = work.advance(work.start([3, 3], lr=0.02, **lam), 12)
     assert not torch.equal(both.theta[0], both.theta[1])
     assert_law(work, both, losses)
-    if rule is r.ista:
+    if rule is penalties.ista:
         assert (both.theta[0] == 0).sum() == 0 < (both.theta[1] == 0).sum()
 
 
@@ -222,24 +250,26 @@ def refused(call, error, text):
 
 def test_bad_strengths_and_pairs_are_refused_by_name():
     net = mlp([49, 10])
-    rule = r.penalized(sgd, r.l1_smooth)
+    rule = penalties.penalized(sgd, penalties.l1_smooth)
     opt = partial(Optimizer, net.parameters(), rule)
     name = "sgd_l1_smooth"
     refused(partial(opt, lam1=-0.1), ValueError, f"{name}: lam1=-0.1 is outside [0, inf)")
     refused(partial(opt, smooth=0.0), ValueError, f"{name}: smooth=0 is outside [1e-30, inf)")
     known = "lr, lam1, smooth"
     refused(partial(opt, lam2=1), TypeError, f"{name} has no hyperparameter 'lam2'; it has {known}")
-    work = Sweep(lambda: net, r.penalized(sgd, r.l2), small)
+    work = Sweep(lambda: net, penalties.penalized(sgd, penalties.l2), small)
     text = "sgd_l2: lam2=-1 is outside [0, inf)"
     refused(lambda: work.start([0, 1], lam2=[0.0, -1.0]), ValueError, text)
     text = "sgd_l2 and elastic_net both have ['lam2']"
-    twice = lambda: r.penalized(r.penalized(sgd, r.l2), r.elastic_net)
+    twice = lambda: penalties.penalized(
+        penalties.penalized(sgd, penalties.l2), penalties.elastic_net
+    )
     refused(twice, ValueError, text)
     text = "adamw needs a hyperparameter lr and none called decay"
-    refused(lambda: r.decayed(adamw), ValueError, text)
+    refused(lambda: penalties.decayed(adamw), ValueError, text)
     for bad in (0.0, -1.0, math.nan):
         text = f"lam2={bad} is outside (0, inf)"
-        refused(lambda bad=bad: r.ridge(X, Y, lam2=bad), ValueError, text)
+        refused(lambda bad=bad: penalties.ridge(X, Y, lam2=bad), ValueError, text)
 
 
 # --------------------------------------------------------------- early stopping, by brute force
@@ -284,32 +314,32 @@ records = st.integers(0, 2**31).map(
 
 @given(valid=records, train=records, alpha=st.sampled_from([1.0, 30.0, 60.0, 500.0]))
 def test_gl_and_pq_are_their_definitions(valid, train, alpha):
-    close(r.generalization_loss(valid).tolist(), [gl(valid, t) for t in range(1, 41)])
+    close(stopping.generalization_loss(valid).tolist(), [gl(valid, t) for t in range(1, 41)])
     for k in (1, 3, 5):
-        progress = r.training_progress(train, k=k)
+        progress = stopping.training_progress(train, k=k)
         assert progress[: k - 1].isnan().all() and len(progress) == 40
         close(progress[k - 1 :].tolist(), [pk(train, t, k) for t in range(k, 41)])
-    assert r.stop_gl(valid, alpha=alpha) == brute_gl(valid, alpha)
+    assert stopping.stop_gl(valid, alpha=alpha) == brute_gl(valid, alpha)
     falling = [x + 0.01 * t for t, x in enumerate(train)]  # no strip is constant, so no 0 / 0
     for k in (3, 5):
         for a in (alpha, alpha / 100):
-            assert r.stop_pq(valid, falling, alpha=a, k=k) == brute_pq(valid, falling, a, k)
+            assert stopping.stop_pq(valid, falling, alpha=a, k=k) == brute_pq(valid, falling, a, k)
 
 
 @given(valid=records, s=st.integers(1, 4), k=st.sampled_from([1, 2, 5]))
 def test_up_and_patience_are_their_definitions(valid, s, k):
     brute = next((t for t in range(k, 41, k) if brute_up(valid, s, k, t)), None)
-    assert r.stop_up(valid, s=s, k=k) == brute
-    assert r.stop_patience(valid, patience=2 * s) == brute_patience(valid, 2 * s)
+    assert stopping.stop_up(valid, s=s, k=k) == brute
+    assert stopping.stop_patience(valid, patience=2 * s) == brute_patience(valid, 2 * s)
 
 
 def test_every_criterion_can_stop_and_can_go_on():
     falls, turns = [1 / t for t in range(1, 31)], [abs(t - 10) + 5.0 for t in range(1, 31)]
     for stop in (
-        partial(r.stop_gl, alpha=30),
-        partial(r.stop_pq, train=falls, alpha=0.3),
-        partial(r.stop_up, s=2),
-        partial(r.stop_patience, patience=4),
+        partial(stopping.stop_gl, alpha=30),
+        partial(stopping.stop_pq, train=falls, alpha=0.3),
+        partial(stopping.stop_up, s=2),
+        partial(stopping.stop_patience, patience=4),
     ):
         assert stop(falls) is None
         assert 10 < stop(turns) <= 20
@@ -319,12 +349,12 @@ def test_every_criterion_can_stop_and_can_go_on():
 
 
 STOPS = {
-    "gl": lambda valid: r.stop_gl(valid, alpha=5),
-    "pq": lambda valid: r.stop_pq(
+    "gl": lambda valid: stopping.stop_gl(valid, alpha=5),
+    "pq": lambda valid: stopping.stop_pq(
         valid, [1 / t for t in range(1, len(valid) + 1)], alpha=0.05, k=2
     ),
-    "up": lambda valid: r.stop_up(valid, s=1, k=1),
-    "patience": lambda valid: r.stop_patience(valid, patience=2),
+    "up": lambda valid: stopping.stop_up(valid, s=1, k=1),
+    "patience": lambda valid: stopping.stop_patience(valid, patience=2),
 }
 NAN, INF = math.nan, math.inf
 
@@ -356,23 +386,29 @@ def test_losses_that_are_nan_infinite_or_zero(valid, stops):
 
 def test_losses_below_zero_are_for_up_and_patience():
     valid = [-10.0, -9.0, -5.0, -1.0, -0.5]
-    assert r.stop_up(valid, s=2, k=1) == 3 and r.stop_patience(valid, patience=2) == 3
-    assert r.stop_up(valid[::-1], s=1, k=1) is None is r.stop_patience(valid[::-1], patience=1)
+    assert stopping.stop_up(valid, s=2, k=1) == 3 and stopping.stop_patience(valid, patience=2) == 3
+    assert (
+        stopping.stop_up(valid[::-1], s=1, k=1)
+        is None
+        is stopping.stop_patience(valid[::-1], patience=1)
+    )
     lost = [1.0, -INF, -INF, -INF]
-    assert r.stop_up(lost, s=1, k=1) is None and r.stop_patience(lost, patience=2) == 4
+    assert (
+        stopping.stop_up(lost, s=1, k=1) is None and stopping.stop_patience(lost, patience=2) == 4
+    )
     text = "{} is {} at evaluation {}; percentages need ≥ 0"
     for call, words in (
-        (lambda: r.generalization_loss(valid), ("valid", -10, 1)),
-        (lambda: r.stop_gl([3.0, -0.5], alpha=5), ("valid", -0.5, 2)),
-        (lambda: r.stop_pq([3.0, 2.0], [1.0, -INF], alpha=5, k=1), ("train", "-inf", 2)),
-        (lambda: r.training_progress([-1e-9], k=1), ("train", "-1e-09", 1)),
+        (lambda: stopping.generalization_loss(valid), ("valid", -10, 1)),
+        (lambda: stopping.stop_gl([3.0, -0.5], alpha=5), ("valid", -0.5, 2)),
+        (lambda: stopping.stop_pq([3.0, 2.0], [1.0, -INF], alpha=5, k=1), ("train", "-inf", 2)),
+        (lambda: stopping.training_progress([-1e-9], k=1), ("train", "-1e-09", 1)),
     ):
         refused(call, ValueError, text.format(*words))
 
 
 def test_the_progress_of_unusual_training_losses():
     def progress(*train):
-        return r.training_progress(train, k=3)[2:].tolist()
+        return stopping.training_progress(train, k=3)[2:].tolist()
 
     assert progress(0.0, 0.0, 0.0) == [0] and progress(1.0, 0.0, 0.0) == [INF]
     for value in (0.1, 0.7, 1 / 3, 1e-300):  # a standstill, whatever the mean rounds to
@@ -381,18 +417,20 @@ def test_the_progress_of_unusual_training_losses():
         assert np.isnan(progress(1.0, bad, 1.0, 1.0, 1.0)).tolist() == [True, True, False]
     rising = [1.0, 1.0, 1.0, 1.1, 1.1, 1.1]
     for train in ([0.7] * 6, [0.1] * 6, [0.0] * 6, [NAN] * 6):  # no progress: any rise is too much
-        assert r.stop_pq(rising, train, alpha=1e6, k=3) == 6
-        assert r.stop_pq(rising[::-1], train, alpha=1e-6, k=3) is None  # but a minimum is not
-    assert r.stop_pq(rising, [1.0, 1.0, 1.0, 1.0, 1.0, 0.0], alpha=1e-6, k=3) is None
+        assert stopping.stop_pq(rising, train, alpha=1e6, k=3) == 6
+        assert (
+            stopping.stop_pq(rising[::-1], train, alpha=1e-6, k=3) is None
+        )  # but a minimum is not
+    assert stopping.stop_pq(rising, [1.0, 1.0, 1.0, 1.0, 1.0, 0.0], alpha=1e-6, k=3) is None
 
 
 @given(valid=records, train=records, cut=st.integers(1, 40))
 def test_what_comes_later_does_not_change_a_stop(valid, train, cut):
     for stop in (
-        lambda n: r.stop_gl(valid[:n], alpha=50),
-        lambda n: r.stop_pq(valid[:n], train[:n], alpha=0.3),
-        lambda n: r.stop_up(valid[:n], s=2, k=3),
-        lambda n: r.stop_patience(valid[:n], patience=5),
+        lambda n: stopping.stop_gl(valid[:n], alpha=50),
+        lambda n: stopping.stop_pq(valid[:n], train[:n], alpha=0.3),
+        lambda n: stopping.stop_up(valid[:n], s=2, k=3),
+        lambda n: stopping.stop_patience(valid[:n], patience=5),
     ):
         end = stop(40)
         assert stop(cut) == (end if end is not None and end <= cut else None)
@@ -401,16 +439,19 @@ def test_what_comes_later_does_not_change_a_stop(valid, train, cut):
 @pytest.mark.parametrize(
     "call, text",
     [
-        (lambda: r.stop_gl([1.0], alpha=0), "alpha=0 is outside (0, inf)"),
-        (lambda: r.stop_pq([1.0], [1.0], alpha=math.nan), "alpha=nan is outside (0, inf)"),
+        (lambda: stopping.stop_gl([1.0], alpha=0), "alpha=0 is outside (0, inf)"),
+        (lambda: stopping.stop_pq([1.0], [1.0], alpha=math.nan), "alpha=nan is outside (0, inf)"),
         (
-            lambda: r.stop_pq([1.0], [1.0, 2.0], alpha=1),
+            lambda: stopping.stop_pq([1.0], [1.0, 2.0], alpha=1),
             "1 validation and 2 training losses do not pair",
         ),
-        (lambda: r.stop_up([1.0], s=0), "s=0 is not one of 1, 2, 3, ..."),
-        (lambda: r.stop_up([1.0], s=1, k=2.5), "k=2.5 is not one of 1, 2, 3, ..."),
-        (lambda: r.stop_patience([1.0], patience=-1), "patience=-1 is not one of 1, 2, 3, ..."),
-        (lambda: r.stop_gl([], alpha=1), "valid has shape [0]; give losses [T], T ≥ 1"),
+        (lambda: stopping.stop_up([1.0], s=0), "s=0 is not one of 1, 2, 3, ..."),
+        (lambda: stopping.stop_up([1.0], s=1, k=2.5), "k=2.5 is not one of 1, 2, 3, ..."),
+        (
+            lambda: stopping.stop_patience([1.0], patience=-1),
+            "patience=-1 is not one of 1, 2, 3, ...",
+        ),
+        (lambda: stopping.stop_gl([], alpha=1), "valid has shape [0]; give losses [T], T ≥ 1"),
     ],
 )
 def test_bad_records_and_parameters_are_refused_by_name(call, text):

@@ -17,8 +17,9 @@ from sklearn.decomposition import PCA
 from torch import nn
 from torch.testing import assert_close
 
-from nettrain import augmentation, clipping, draws, landscape, precision, training
+from nettrain import augmentation, clipping, draws, landscape, precision
 from nettrain import normalization as norm
+from nettrain.lab import training
 from nettrain.preprocessing import min_max, pca_whitening, standardize, zca_whitening
 
 HALVES = (torch.float16, torch.bfloat16)

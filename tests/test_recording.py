@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.func import grad, vmap
 
-from nettrain import recording
-from nettrain.recording import record
+from nettrain.lab import recording
+from nettrain.lab.recording import record
 
 g = torch.Generator().manual_seed(0)
 

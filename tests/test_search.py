@@ -30,13 +30,17 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.quasirandom import SobolEngine
 
-from nettrain import search, spaces
+from nettrain import budgets, importance, searchers, spaces
+from nettrain.budgets import Curves
 from nettrain.data import digits
+from nettrain.lab import study as study_module
+from nettrain.lab.study import Study
+from nettrain.lab.sweep import Sweep
 from nettrain.models import mlp
 from nettrain.optimizers import momentum
-from nettrain.search import Curves, Grid, Random, Sobol, Study, Trial
+from nettrain.searchers import Grid, Random, Sobol
 from nettrain.spaces import Choice, Integer, Real
-from nettrain.sweep import Sweep
+from nettrain.trials import Trial
 
 KILLED = Path(__file__).with_name("killed.py")
 NAMES = runpy.run_path(str(KILLED))
@@ -72,7 +76,7 @@ def test_a_proposal_depends_on_seed_and_number_alone(searcher):
 
 
 def test_random_points_are_uniform():
-    points = torch.stack([search.point(1, i, 4) for i in range(2000)]).numpy()
+    points = torch.stack([searchers.point(1, i, 4) for i in range(2000)]).numpy()
     assert all(stats.kstest(column, "uniform").pvalue > 0.01 for column in points.T)
     assert abs(np.corrcoef(points.T) - np.eye(4)).max() < 0.08
     assert len(np.unique(points)) == points.size
@@ -227,7 +231,7 @@ def test_the_progress_bar_shows_the_best_value(build, shown, capsys, monkeypatch
         (lambda: Study(LINE, Random(), seed=1.0), TypeError, "seed=1.0"),
         (lambda: Study(LINE, Random(), seed=True), TypeError, "seed=True"),
         (
-            lambda: search.starter(parabola, LINE, seed=2**64),
+            lambda: budgets.starter(parabola, LINE, seed=2**64),
             ValueError,
             "seed=18446744073709551616",
         ),
@@ -653,7 +657,7 @@ def test_ctrl_c_with_an_executor_tells_what_is_finished(monkeypatch):
         raise KeyboardInterrupt
 
     with ThreadPoolExecutor(3) as pool:
-        monkeypatch.setattr(search, "wait", wait)
+        monkeypatch.setattr(study_module, "wait", wait)
         with pytest.raises(KeyboardInterrupt):
             study.optimize(parabola, 9, executor=pool)
     assert [t.state for t in study.trials] == ["done"] * 3
@@ -736,7 +740,7 @@ def test_one_journal_has_one_writer(tmp_path):
     with pytest.raises(RuntimeError, match="is being written by another study"):
         Study(LINE, Random(), journal=path)
     pd.read_json(path, lines=True)  # to look at it is fine, and takes no lock away
-    code = "import sys; from nettrain.search import *; from nettrain.spaces import Real\n"
+    code = "import sys; from nettrain.lab.study import *; from nettrain.spaces import Real\n"
     code += "Study(dict(x=Real(0, 1)), Random(), journal=sys.argv[1])"
     other = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False)
     assert b"is being written by another study" in other.stderr
@@ -817,7 +821,8 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
 
 RESTARTS = """
 import os, sys
-from nettrain.search import Random, Study
+from nettrain.lab.study import Study
+from nettrain.searchers import Random
 from nettrain.spaces import Real
 for _ in range(7):
     if not (pid := os.fork()):
@@ -878,7 +883,7 @@ def test_an_old_journal_goes_on(tmp_path):
     study = Study(LINE, Random(), seed=3, journal=tmp_path / "journal")
     assert [t.state for t in study.trials] == ["done", "failed", "pending"]
     study.optimize(lambda config: config["x"], 4)
-    fresh = search.point(3, 3, 1).item()
+    fresh = searchers.point(3, 3, 1).item()
     assert [t.config["x"] for t in study.trials] == [0.25, 0.5, 0.75, fresh]
     np.testing.assert_array_equal([t.value for t in study.trials], [0.5, math.nan, 0.75, fresh])
 
@@ -888,7 +893,7 @@ def test_an_old_journal_goes_on(tmp_path):
 
 def test_hyperbands_table_is_the_papers():
     # Li et al. 2018, table 1: R = 81, eta = 3
-    assert search.brackets(81) == [
+    assert budgets.brackets(81) == [
         [(81, 1), (27, 3), (9, 9), (3, 27), (1, 81)],
         [(34, 3), (11, 9), (3, 27), (1, 81)],
         [(15, 9), (5, 27), (1, 81)],
@@ -900,37 +905,37 @@ def test_hyperbands_table_is_the_papers():
 @pytest.mark.parametrize("eta", [2, 3, 4])
 def test_brackets_are_exact_at_powers(eta):
     for s_max in range(1, 12):
-        levels = search.resources(eta**s_max, eta=eta)
+        levels = budgets.resources(eta**s_max, eta=eta)
         assert levels == [eta**k for k in range(s_max + 1)]  # floor(log(243) / log(3)) is 4
-        assert len(search.resources(eta**s_max - 1, eta=eta)) == s_max
-        for s, rungs in zip(range(s_max, -1, -1), search.brackets(eta**s_max, eta=eta)):
+        assert len(budgets.resources(eta**s_max - 1, eta=eta)) == s_max
+        for s, rungs in zip(range(s_max, -1, -1), budgets.brackets(eta**s_max, eta=eta)):
             n = math.ceil((s_max + 1) * eta**s / (s + 1) - 1e-9)
             assert rungs == [(n // eta**i, eta ** (s_max - s + i)) for i in range(s + 1)]
 
 
 def test_resources_start_at_r_min():
-    assert search.resources(100, r_min=5) == [11, 33, 100]
-    assert search.resources(9, r_min=9) == [9] and search.brackets(9, r_min=9) == [[(1, 9)]]
+    assert budgets.resources(100, r_min=5) == [11, 33, 100]
+    assert budgets.resources(9, r_min=9) == [9] and budgets.brackets(9, r_min=9) == [[(1, 9)]]
     for wrong in (dict(r_max=0), dict(r_max=9, r_min=10), dict(r_max=9, eta=1)):
         with pytest.raises(ValueError, match="needs 1 <= r_min <= r_max and eta >= 2"):
-            search.resources(**wrong)
+            budgets.resources(**wrong)
 
 
 def test_halving_is_algorithm_1_2_put_right():
     # Jamieson & Talwalkar 2016: r_k = floor(B / (|S_k| ceil(log2 n))), |S_{k+1}| = floor(|S_k| / 2)
-    assert search.halving(8, 120) == [(8, 5), (4, 10), (2, 20)]
-    assert search.halving(16, 64) == [(16, 1), (8, 2), (4, 4), (2, 8)]
-    assert search.cumulative([(8, 5), (4, 10), (2, 20)]) == [(8, 5), (4, 15), (2, 35)]
+    assert budgets.halving(8, 120) == [(8, 5), (4, 10), (2, 20)]
+    assert budgets.halving(16, 64) == [(16, 1), (8, 2), (4, 4), (2, 8)]
+    assert budgets.cumulative([(8, 5), (4, 10), (2, 20)]) == [(8, 5), (4, 15), (2, 35)]
     for n in range(2, 300):
         budget = 3 * n * 9
-        rounds = search.halving(n, budget)
+        rounds = budgets.halving(n, budget)
         assert len(rounds) == next(k for k in range(20) if 2**k >= n)
         assert sum(size * r for size, r in rounds) <= budget and rounds[-1][0] in (1, 2)
         assert all(b == max(1, a // 2) for (a, _), (b, _) in zip(rounds, rounds[1:]))
         assert all(r == budget // (size * len(rounds)) for size, r in rounds)
     for n, budget in ((1, 9), (8, 23)):
         with pytest.raises(ValueError, match=f"n={n}, budget={budget}"):
-            search.halving(n, budget)
+            budgets.halving(n, budget)
 
 
 class Table:
@@ -956,7 +961,7 @@ CURVES = np.random.default_rng(0).random((81, 81)).cumsum(1)[:, ::-1].copy()
 
 def test_successive_halving_is_the_paper_by_hand():
     rungs = [(27, 1), (9, 3), (3, 9), (1, 27)]
-    runs, history = search.successive_halving(Table(CURVES[:27]), Table.advance, rungs)
+    runs, history = budgets.successive_halving(Table(CURVES[:27]), Table.advance, rungs)
     alive = list(range(27))
     for n, r in rungs:
         alive = sorted(alive, key=lambda i: CURVES[i, r - 1])  # then the best n of the next rung
@@ -973,15 +978,15 @@ def test_the_best_survive_whatever_else_is_lost():
     curves = CURVES[:9].copy()
     curves[[0, 3, 4, 5, 6, 7, 8]] = math.nan
     curves[1] = math.inf
-    runs, history = search.successive_halving(
+    runs, history = budgets.successive_halving(
         Table(curves), Table.advance, [(9, 1), (3, 3), (1, 9)]
     )
     assert runs.rows.tolist() == [2] and not history["loss"].isna().any()
     lost = Table(np.full((3, 3), math.nan))
     with pytest.raises(ValueError, match="all 3 configurations failed; .* the loss is nan"):
-        search.successive_halving(lost, Table.advance, [(3, 1), (1, 3)])
+        budgets.successive_halving(lost, Table.advance, [(3, 1), (1, 3)])
     with pytest.raises(ValueError, match="3 runs, but the first rung"):
-        search.successive_halving(lost, Table.advance, [(9, 1), (3, 3)])
+        budgets.successive_halving(lost, Table.advance, [(9, 1), (3, 3)])
 
 
 def typo(config):
@@ -1006,11 +1011,11 @@ def constant(value):
 
 RUNGS = [(9, 1), (3, 3), (1, 9)]
 BUDGETS = {
-    "halving": lambda start: search.successive_halving(start(0, 9), Curves.advance, RUNGS),
-    "hyperband": lambda start: search.hyperband(start, Curves.advance, search.brackets(9)),
-    "asha": lambda start: search.asha(start, Curves.advance, budget=20, r_max=9),
-    "early": lambda start: search.stop_early(
-        start, Curves.advance, search.below_median, budget=20, r_max=9
+    "halving": lambda start: budgets.successive_halving(start(0, 9), Curves.advance, RUNGS),
+    "hyperband": lambda start: budgets.hyperband(start, Curves.advance, budgets.brackets(9)),
+    "asha": lambda start: budgets.asha(start, Curves.advance, budget=20, r_max=9),
+    "early": lambda start: budgets.stop_early(
+        start, Curves.advance, budgets.below_median, budget=20, r_max=9
     ),
 }
 
@@ -1028,13 +1033,13 @@ BUDGETS = {
 )
 def test_no_budget_has_a_winner_when_all_runs_fail(budget, objective, error, words):
     with pytest.raises(error, match=words):
-        budget(search.starter(objective, LINE))
+        budget(budgets.starter(objective, LINE))
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 def test_infinite_losses_stay_infinite_and_promote_nobody(budget):
     with pytest.warns(RuntimeWarning, match="every loss is infinite"):
-        best, history = budget(search.starter(constant(math.inf), LINE))
+        best, history = budget(budgets.starter(constant(math.inf), LINE))
     assert len(best) == 0 and set(history["loss"]) == {math.inf}
     assert set(history.groupby("run").size()) == {1}  # one evaluation each
 
@@ -1074,29 +1079,29 @@ def test_the_best_run_left_behind_wins_if_the_last_one_fails():
     order = curves[:, 0].argsort()
     best_three = sorted(order[:3], key=lambda i: curves[i, 2])
     curves[best_three[0], 8] = math.nan
-    runs, history = search.successive_halving(Table(curves), Table.advance, RUNGS)
+    runs, history = budgets.successive_halving(Table(curves), Table.advance, RUNGS)
     assert runs.rows.tolist() == [best_three[1]] and history["loss"].iloc[-1] == math.inf
 
 
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: search.successive_halving(Table(CURVES[:3]), Table.advance, []), "rungs="),
+        (lambda: budgets.successive_halving(Table(CURVES[:3]), Table.advance, []), "rungs="),
         (
-            lambda: search.successive_halving(Table(CURVES[:3]), Table.advance, [(3, 2), (1, 2)]),
+            lambda: budgets.successive_halving(Table(CURVES[:3]), Table.advance, [(3, 2), (1, 2)]),
             "rungs=",
         ),
         (
-            lambda: search.successive_halving(Table(CURVES[:3]), Table.advance, [(3, 2), (0, 3)]),
+            lambda: budgets.successive_halving(Table(CURVES[:3]), Table.advance, [(3, 2), (0, 3)]),
             "rungs=",
         ),
-        (lambda: search.hyperband(None, None, []), "table="),
-        (lambda: search.asha(None, None, budget=0, r_max=9), "budget=0"),
-        (lambda: search.asha(None, None, budget=9, r_max=9, workers=0), "workers=0"),
-        (lambda: search.stop_early(None, None, None, budget=-1, r_max=9), "budget=-1"),
-        (lambda: search.stop_early(None, None, None, budget=9, r_max=0), "r_max=0"),
+        (lambda: budgets.hyperband(None, None, []), "table="),
+        (lambda: budgets.asha(None, None, budget=0, r_max=9), "budget=0"),
+        (lambda: budgets.asha(None, None, budget=9, r_max=9, workers=0), "workers=0"),
+        (lambda: budgets.stop_early(None, None, None, budget=-1, r_max=9), "budget=-1"),
+        (lambda: budgets.stop_early(None, None, None, budget=9, r_max=0), "r_max=0"),
         (
-            lambda: search.successive_halving(
+            lambda: budgets.successive_halving(
                 Table(CURVES[:3]), lambda runs, r: (runs, [1.0]), [(3, 1)]
             ),
             r"losses of shape \[1\], not \[3\]",
@@ -1117,11 +1122,11 @@ def test_hyperband_is_its_brackets():
     def start(first, n):
         return Table(CURVES, np.arange(first, first + n) % 81)
 
-    best, history = search.hyperband(start, Table.advance, search.brackets(81))
+    best, history = budgets.hyperband(start, Table.advance, budgets.brackets(81))
     first, lowest = 0, []
-    for bracket, rungs in enumerate(search.brackets(81)):
+    for bracket, rungs in enumerate(budgets.brackets(81)):
         n = rungs[0][0]
-        runs, table = search.successive_halving(start(first, n), Table.advance, rungs)
+        runs, table = budgets.successive_halving(start(first, n), Table.advance, rungs)
         part = history[history["bracket"] == bracket]
         assert (part["run"] - first).tolist() == table["run"].tolist()
         assert part["loss"].tolist() == table["loss"].tolist()
@@ -1142,7 +1147,7 @@ def test_rows_of_a_sweep_keep_their_state():
         return runs, work.evaluate(runs, valid)[0]
 
     start = work.start(seeds=range(9), lr=rates, rho=0.9)
-    best, history = search.successive_halving(start, advance, [(9, 1), (3, 2), (1, 4)])
+    best, history = budgets.successive_halving(start, advance, [(9, 1), (3, 2), (1, 4)])
     row = int(history["run"].iloc[-1])
     alone = work.start(seeds=[row], lr=rates[row], rho=0.9)
     alone, loss = advance(alone, 4)
@@ -1156,11 +1161,11 @@ def curve(config):
 
 
 def test_generators_pause_and_go_on():
-    start = search.starter(curve, LINE, seed=1)
-    runs, history = search.successive_halving(
+    start = budgets.starter(curve, LINE, seed=1)
+    runs, history = budgets.successive_halving(
         start(0, 27), Curves.advance, [(27, 1), (9, 3), (3, 9), (1, 27)]
     )
-    xs = [search.point(1, i, 1).item() for i in range(27)]
+    xs = [searchers.point(1, i, 1).item() for i in range(27)]
     (best,) = runs.configs
     assert best["x"] == min(xs, key=lambda x: abs(x - 0.3)) == xs[history["run"].iloc[-1]]
     assert runs.losses == [pytest.approx((best["x"] - 0.3) ** 2 + 1 / 27)]
@@ -1183,8 +1188,8 @@ def test_a_generator_that_raises_is_lost_and_one_that_ends_stays():
 
 
 def test_asha_promotes_only_the_best_third():
-    start = search.starter(curve, LINE, seed=2)
-    best, history = search.asha(start, Curves.advance, r_max=81, budget=2000)
+    start = budgets.starter(curve, LINE, seed=2)
+    best, history = budgets.asha(start, Curves.advance, r_max=81, budget=2000)
     done = [{} for _ in range(5)]
     for row in history.itertuples():
         for rung in range(3, -1, -1):  # the highest rung first
@@ -1202,15 +1207,15 @@ def test_asha_promotes_only_the_best_third():
 
 
 def test_asha_with_threads():
-    start = search.starter(curve, LINE, seed=2)
+    start = budgets.starter(curve, LINE, seed=2)
     with ThreadPoolExecutor(4) as pool:
-        best, history = search.asha(
+        best, history = budgets.asha(
             start, Curves.advance, r_max=27, budget=800, executor=pool, workers=4
         )
     for run, part in history.groupby("run"):
         assert part["rung"].tolist() == list(range(len(part)))
         assert part["resource"].tolist() == [3**k for k in range(len(part))]
-        x = search.point(2, run, 1).item()
+        x = searchers.point(2, run, 1).item()
         np.testing.assert_allclose(part["loss"], (x - 0.3) ** 2 + 1 / part["resource"])
     assert abs(best.configs[0]["x"] - 0.3) < 0.1
 
@@ -1220,36 +1225,38 @@ def test_asha_never_promotes_what_diverged():
         while True:
             yield math.nan if config["x"] < 0.9 else 1.0
 
-    _, history = search.asha(search.starter(diverges, LINE), Curves.advance, r_max=9, budget=300)
+    _, history = budgets.asha(budgets.starter(diverges, LINE), Curves.advance, r_max=9, budget=300)
     assert np.isfinite(history.loc[history["rung"] > 0, "loss"]).all()
 
 
 def test_the_median_rule():
     others = [[4, 2, 3], [6, 6, 6], [1, 1], [9, 9, 9, 9]]
     # means over 3 epochs: 3, 6, 9 (one curve is shorter); their median is 6
-    assert search.below_median([8, 7, 6], others) and not search.below_median([8, 7, 6.1], others)
-    assert search.below_median([8, 5, 99], others)  # its best counts
-    assert search.below_median([99] * 5, others) and search.below_median([99], [])
-    assert not search.below_median([math.inf], [[1], [2]])
-    assert search.below_median([5], [[math.inf], [math.inf]])
-    assert search.below_median([5], [[math.nan], [math.inf], [6]])
+    assert budgets.below_median([8, 7, 6], others) and not budgets.below_median([8, 7, 6.1], others)
+    assert budgets.below_median([8, 5, 99], others)  # its best counts
+    assert budgets.below_median([99] * 5, others) and budgets.below_median([99], [])
+    assert not budgets.below_median([math.inf], [[1], [2]])
+    assert budgets.below_median([5], [[math.inf], [math.inf]])
+    assert budgets.below_median([5], [[math.nan], [math.inf], [6]])
     for lost in (math.nan, math.inf, -math.inf):
-        assert not search.below_median([1, lost], [[9, 9]]) and not search.below_median([lost], [])
+        assert not budgets.below_median([1, lost], [[9, 9]]) and not budgets.below_median(
+            [lost], []
+        )
 
 
 def test_stopping_early_spends_less_on_what_is_bad():
     def some_diverge(config):
         return (math.nan if config["x"] > 0.9 else loss for loss in curve(config))
 
-    start = search.starter(some_diverge, LINE, seed=3)
-    best, history = search.stop_early(
-        start, Curves.advance, search.below_median, budget=400, r_max=20
+    start = budgets.starter(some_diverge, LINE, seed=3)
+    best, history = budgets.stop_early(
+        start, Curves.advance, budgets.below_median, budget=400, r_max=20
     )
     lengths = history.groupby("run").size()
     assert history["spent"].iloc[-1] == 400 and lengths.iloc[0] == 20 == lengths.max()
     assert len(lengths) > 30 and (lengths < 20).sum() > 10 and abs(best.configs[0]["x"] - 0.3) < 0.1
     assert not history["loss"].isna().any()
-    everything = search.stop_early(start, Curves.advance, lambda *_: True, budget=400, r_max=20)[1]
+    everything = budgets.stop_early(start, Curves.advance, lambda *_: True, budget=400, r_max=20)[1]
     lengths, failed = everything.groupby("run")["loss"].agg(["size", "max"]).to_numpy().T
     assert set(lengths[failed == math.inf]) == {1} and set(lengths[failed < math.inf][:-1]) == {20}
 
@@ -1260,20 +1267,24 @@ UNIT = dict(a=Real(0, 1), b=Real(0, 1), c=Choice("p", "q", "r", "s"), d=Integer(
 
 
 def tried(function, space=UNIT, n=2000, seed=0):
-    configs = [spaces.from_unit(space, search.point(seed, i, spaces.dims(space))) for i in range(n)]
+    configs = [
+        spaces.from_unit(space, searchers.point(seed, i, spaces.dims(space))) for i in range(n)
+    ]
     return [Trial(i, c, function(c)) for i, c in enumerate(configs)]
 
 
 def test_importances_that_are_known():
     # the best tenth is a < 0.1: q = 10 on [0, 0.1], so D = 1 / 0.1 − 1, and the others have none
-    table = search.importance(UNIT, tried(lambda c: c["a"]))
+    table = importance.importance(UNIT, tried(lambda c: c["a"]))
     assert table.loc["a", "divergence"] == pytest.approx(9, rel=0.1)
     assert table["divergence"].drop("a").max() < 0.06
     # the best are c = r: q = 1 where p = 1/4, so D = 1 / (1/4) − 1, whatever the share
     for best in (0.05, 0.1, 0.2):
-        table = search.importance(UNIT, tried(lambda c: (c["c"] != "r") + c["b"] / 1e3), best=best)
+        table = importance.importance(
+            UNIT, tried(lambda c: (c["c"] != "r") + c["b"] / 1e3), best=best
+        )
         assert table.loc["c", "divergence"] == pytest.approx(3, rel=0.1)
-    table = search.importance(UNIT, tried(lambda c: max(abs(c["a"] - 0.5), abs(c["b"] - 0.5))))
+    table = importance.importance(UNIT, tried(lambda c: max(abs(c["a"] - 0.5), abs(c["b"] - 0.5))))
     a, b = table.loc[["a", "b"], "divergence"]  # the best: a square of area 0.1, so D = 10^½ − 1
     assert [a, b] == pytest.approx([math.sqrt(10) - 1] * 2, rel=0.25)
     assert table["share"].sum() == pytest.approx(1)
@@ -1282,7 +1293,7 @@ def test_importances_that_are_known():
 def test_a_dimension_that_depends_on_an_option_is_judged_beside_it():
     space = dict(o=Choice(dict(name="x", r=Real(0, 1)), dict(name="y")), z=Real(0, 1))
     trials = tried(lambda c: c["o"].get("r", 0.5), space, n=4000)
-    table = search.importance(space, trials)
+    table = importance.importance(space, trials)
     assert list(table.index) == ["o", "o.r", "z"]
     assert table.loc["o", "divergence"] == pytest.approx(1, rel=0.1)  # all of the best are x
     assert table.loc["o.r", "divergence"] == pytest.approx(4, rel=0.15)  # the best fifth of x
@@ -1290,13 +1301,14 @@ def test_a_dimension_that_depends_on_an_option_is_judged_beside_it():
 
 def test_failed_trials_are_never_the_best():
     trials = tried(lambda c: math.nan if c["b"] < 0.8 else c["a"])
-    table = search.importance(UNIT, [*trials, Trial(2000, trials[0].config)])
+    table = importance.importance(UNIT, [*trials, Trial(2000, trials[0].config)])
     assert table.loc["b", "divergence"] == pytest.approx(4, rel=0.2)
     with pytest.raises(ValueError, match="needs 4"):
-        search.importance(UNIT, trials[:20])
+        importance.importance(UNIT, trials[:20])
     outside = [replace(t, value=-1.0, outside="old") for t in trials[:100]]
     pd.testing.assert_frame_equal(
-        search.importance(UNIT, trials[100:]), search.importance(UNIT, outside + trials[100:])
+        importance.importance(UNIT, trials[100:]),
+        importance.importance(UNIT, outside + trials[100:]),
     )
 
 
@@ -1307,16 +1319,16 @@ def test_nothing_is_said_of_an_option_that_few_of_the_best_have():
     )
     lost = lambda o: not isinstance(o, dict) or o["name"] == "x"
     trials = tried(lambda c: c["z"] + 9 * lost(c["o"]), space, n=400)
-    table = search.importance(space, trials)
+    table = importance.importance(space, trials)
     assert list(table.index) == ["o", "o[0].r", "o[1].r", "o[2]", "z"]
     assert table["divergence"].isna().tolist() == [False, True, False, True, False]
     assert table.loc["o", "divergence"] == pytest.approx(2, rel=0.1)  # q = 1 where p is 1/3
     assert table["share"].sum() == pytest.approx(1)
-    same = search.importance(LINE, [Trial(i, dict(x=0.5), 1.0) for i in range(40)])
+    same = importance.importance(LINE, [Trial(i, dict(x=0.5), 1.0) for i in range(40)])
     assert same["divergence"].item() < 1e-12 and same["share"].item() == 0  # p = q
     for best in (0, 1, -0.1, math.nan):
         with pytest.raises(ValueError, match=f"best={best}"):
-            search.importance(space, trials, best=best)
+            importance.importance(space, trials, best=best)
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
@@ -1325,15 +1337,15 @@ def test_a_value_that_is_not_finite_is_never_among_the_best(lost):
     trials = tried(lambda c: lost if c["b"] < 0.95 else c["a"], n=400)
     done = [t.config["b"] for t in trials if t.state == "done"]
     assert len(done) < 40  # fewer than the best tenth: the others must not fill it up
-    table = search.importance(UNIT, trials)
-    worst = search.importance(
+    table = importance.importance(UNIT, trials)
+    worst = importance.importance(
         UNIT,
         [t if t.state == "done" else replace(t, value=9.0) for t in trials],
         best=len(done) / 400,
     )
     pd.testing.assert_frame_equal(table, worst)
     with pytest.raises(ValueError, match="of which 0 succeeded"):
-        search.importance(UNIT, [replace(t, value=lost) for t in trials])
+        importance.importance(UNIT, [replace(t, value=lost) for t in trials])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -1356,6 +1368,6 @@ def test_importances_agree_with_optuna():
         )
     theirs = optuna.importance.PedAnovaImportanceEvaluator().evaluate(study)
     theirs = pd.Series(theirs) / sum(theirs.values())
-    ours = search.importance(space, trials)["share"]
+    ours = importance.importance(space, trials)["share"]
     assert (ours - theirs[ours.index]).abs().max() < 0.1
     assert ours.sort_values().index.tolist() == theirs.sort_values().index.tolist()

@@ -14,10 +14,11 @@ from torch import nn
 
 from nettrain import clipping, schedules
 from nettrain import optimizers as o
-from nettrain import sweep as module
 from nettrain.data import Data, Split
+from nettrain.lab import protocol
+from nettrain.lab import sweep as module
+from nettrain.lab.sweep import Sweep
 from nettrain.models import RNN, cnn, mlp
-from nettrain.sweep import Sweep
 
 g = torch.Generator().manual_seed(0)
 exact = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
@@ -283,7 +284,7 @@ def test_a_pool_of_processes_gives_the_same_table():
 
 def test_tuning_takes_the_lowest_median_and_extends_the_grid_at_its_edge():
     how = {"seeds": [0, 1, 2], "steps": 10, "show": False, "batch": 4}
-    best, frame = module.tune(net, o.sgd, data.to(torch.float32), rates=[1e-4, 1e-3], **how)
+    best, frame = protocol.tune(net, o.sgd, data.to(torch.float32), rates=[1e-4, 1e-3], **how)
     last = frame[frame["step"] == 10]
     medians = last.groupby("lr")["valid_loss"].median()
     assert best == medians.idxmin() > 1e-3  # the grid was far too low
@@ -291,22 +292,10 @@ def test_tuning_takes_the_lowest_median_and_extends_the_grid_at_its_edge():
     assert len(below) and len(above)  # not on the edge any more
 
 
-def test_a_score_is_the_median_over_seeds_and_a_diverged_run_the_worst():
-    runs = {(0.1, 0): [3, 1], (0.1, 1): [2, 4], (0.1, 2): [9, 2], (1.0, 0): [1, np.nan]}
-    rows = [
-        {"lr": lr, "seed": seed, "step": k, "valid_loss": v}
-        for (lr, seed), values in runs.items()
-        for k, v in enumerate(values)
-    ]
-    table = pd.DataFrame(rows)
-    assert module.score(table, ["lr"]).to_dict() == {0.1: 2.0, 1.0: np.inf}
-    assert module.score(table, ["lr"], along="min").to_dict() == {0.1: 2.0, 1.0: 1.0}
-
-
 def test_tuning_on_a_grid_takes_the_lowest_combination_and_extends_edges():
     how = {"seeds": [0, 1, 2], "steps": 10, "every": 5, "show": False, "batch": 4}
     grid = {"lr": [1e-4, 1e-3], "decay": [0.1, 1.0]}
-    short = partial(module.tune_grid, net, o.adamw, data.to(torch.float32), **how)
+    short = partial(protocol.tune_grid, net, o.adamw, data.to(torch.float32), **how)
     with pytest.warns(UserWarning, match="on the grid's edge"):
         best, frame = short(grid=grid)
     medians = frame[frame["step"] == 10].groupby(["lr", "decay"])["valid_loss"].median()
@@ -314,53 +303,6 @@ def test_tuning_on_a_grid_takes_the_lowest_combination_and_extends_edges():
     # three extensions by two values each, of the lists whose best value lay on an edge
     assert frame["lr"].nunique() + frame["decay"].nunique() == 4 + 3 * 2
     assert best["lr"] > 1e-3  # the grid was far too low
-
-
-@pytest.mark.parametrize(
-    "grid, message",
-    [
-        ({"lr": [0.1], "decay": [0.1, 1.0]}, r"^lr=\[0.1\] is not a grid; give two or more diff"),
-        ({"lr": [0.1, 0.1]}, r"^lr=\[0.1\] is not a grid"),
-        ({"lr": [0.0, 0.1]}, r"^lr=\[0.0, 0.1\] has no constant factor; give positive values$"),
-        ({"decay": [0.0, 0.1]}, r"^decay=\[0.0, 0.1\] has no constant factor"),
-        ({"beta1": [0.5, 1.0]}, r"beta1=1 is outside \[0, 1\)"),
-        ({"lr": [[0.1, 1.0]]}, "is neither a number nor a list of numbers"),
-    ],
-)
-def test_what_is_not_a_grid_is_refused_before_training(monkeypatch, grid, message):
-    monkeypatch.setattr(module, "sweep", lambda *_, **__: pytest.fail("trained"))
-    with pytest.raises(ValueError, match=message):
-        module.tune_grid(net, o.adamw, data, seeds=[0], steps=1, grid=grid)
-    if "lr" in grid and len(grid) == 1:
-        with pytest.raises(ValueError, match=message):
-            module.tune(net, o.adamw, data, seeds=[0], steps=1, rates=grid["lr"])
-
-
-BEYOND = [  # name, values, the best one, what is tried next
-    ("lr", [0.1, 1.0], 1.0, [10, 100]),
-    ("lr", [0.1, 1.0], 0.1, [0.01, 0.001]),
-    ("lr", [0.1, 1.0, 10.0], 1.0, []),
-    ("rho", [0.5, 0.9], 0.9, [0.98, 0.996]),  # 1 − ρ falls by 5
-    ("rho", [0.0, 0.9], 0.9, [0.99, 0.999]),
-    ("rho", [0.5, 0.9], 0.5, [0.5 / 1.8, 0.5 / 1.8**2]),
-    ("rho", [0.0, 0.9], 0.0, []),  # the range ends here
-    ("decay", [0.0, 0.1, 1.0], 0.0, []),
-    ("decay", [0.0, 0.1, 1.0], 1.0, [10, 100]),
-    ("beta2", [0.9, 1 - 1e-16], 1 - 1e-16, []),  # nothing lies between it and 1
-]
-
-
-@pytest.mark.parametrize("name, values, best, more", BEYOND)
-def test_a_grid_is_extended_within_the_range_of_its_hyperparameter(name, values, best, more):
-    assert module._beyond(name, values, best) == pytest.approx(more, rel=1e-9)
-
-
-def test_tuning_a_decay_rate_stays_below_one():
-    how = {"seeds": [0, 1], "steps": 10, "show": False, "batch": 4}
-    with pytest.warns(UserWarning, match="best rho=.* is on the grid's edge"):
-        grid = {"lr": [1e-5, 1e-4], "rho": [0.5, 0.9]}  # too low for ten steps, so rho is high
-        best, frame = module.tune_grid(net, o.momentum, data.to(torch.float32), grid=grid, **how)
-    assert frame["rho"].max() < 1
 
 
 AXES = [0.5, np.float32(0.5), np.float64(0.5), torch.tensor(0.5), [0.5], (np.float64(0.5),)]
@@ -438,4 +380,4 @@ def test_what_a_first_pass_fills_in_is_no_obstacle():
 
 def test_fresh_seeds_are_not_tuning_seeds():
     with pytest.raises(ValueError, match=r"seeds \[3\] were used for tuning"):
-        module.contest({"sgd": {"rule": o.sgd}}, net, data, tuning_seeds=[1, 3], seeds=[3, 4])
+        protocol.contest({"sgd": {"rule": o.sgd}}, net, data, tuning_seeds=[1, 3], seeds=[3, 4])

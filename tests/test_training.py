@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nettrain import clipping, losses, schedules, training
-from nettrain.adapter import Optimizer
+from nettrain import clipping, losses, schedules
 from nettrain.data import Data, Split
+from nettrain.dropout import Dropout
+from nettrain.lab import training
+from nettrain.lab.adapter import Optimizer
+from nettrain.lab.sweep import Sweep
 from nettrain.models import mlp
 from nettrain.optimizers import momentum
-from nettrain.regularization import Dropout
-from nettrain.sweep import Sweep
 
 g = torch.Generator().manual_seed(0)
 
@@ -180,7 +181,7 @@ WRONG_LABELS = [  # (labels, what is said)
 ]
 
 
-@pytest.mark.parametrize("loss", [training.cross_entropy, losses.squared, losses.hinge])
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.squared, losses.hinge])
 @pytest.mark.parametrize("labels, error, message", WRONG_LABELS)
 def test_labels_that_do_not_fit_are_refused_before_the_first_step(labels, error, message, loss):
     model = net()
@@ -194,7 +195,7 @@ def test_labels_that_do_not_fit_are_refused_before_the_first_step(labels, error,
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
-@pytest.mark.parametrize("loss", [training.cross_entropy, losses.squared, losses.hinge])
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.squared, losses.hinge])
 def test_class_numbers_may_be_of_any_integer_type(loss, dtype):
     out = net()(data.valid.x)
     assert torch.equal(loss(out, data.valid.y.to(dtype)), loss(out, data.valid.y))

@@ -16,6 +16,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 READS_A_NUMBER = torch.ops.aten._local_scalar_dense.default
+
+
 RANGES = {getattr(torch.ops.aten.arange, name) for name in torch.ops.aten.arange.overloads()}
 
 

@@ -1,6 +1,5 @@
 """One run: seeded weights, seeded batches, one plain loop."""
 
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,12 +7,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nettrain import draws
 from nettrain.data import Data, Split
+from nettrain.losses import accuracy, check_labels, cross_entropy, of_classes
 
 ORDER = -1  # third number of the key that orders the data; layers count from 0
 
@@ -64,66 +63,6 @@ def batches(n: int, batch: int, seed: int, device=None) -> Iterator[Tensor]:
         rows = order(seed, epoch, n)
         yield from rows[: per_epoch * batch].view(per_epoch, batch)
         epoch += 1
-
-
-def cross_entropy(out: Tensor, y: Tensor) -> Tensor:
-    """As F.cross_entropy, for outputs [n, classes] and labels [n], 0 ... classes − 1.
-
-    Or for soft labels, a distribution for each example, [n, classes]. Computed with the classes in
-    front: on a CPU log_softmax is twelve times faster there than over a short last dimension, and
-    a sweep's step is up to a fifth faster than with F.nll_loss, which looks for labels of -100.
-    Raises ValueError for labels of another shape and TypeError for class numbers that are not
-    integers; `check_labels` looks at their values.
-    """
-    _check_shape(out, y)
-    log_p = F.log_softmax(out.T, 0)
-    if y.is_floating_point():
-        return -(y.T * log_p).sum(0).mean()
-    return -log_p.gather(0, y[None].long()).mean()
-
-
-def _check_shape(out: Tensor, y: Tensor) -> None:
-    """Refuse labels that are neither class numbers [n] nor distributions of out's shape."""
-    if out.ndim != 2:
-        raise ValueError(f"outputs have shape {list(out.shape)}; give [n, classes]")
-    if y.is_floating_point() and y.shape != out.shape:
-        hint = "; class numbers are integers: y.long()" if y.numel() == len(out) else ""
-        raise TypeError(
-            f"labels are {y.dtype} of shape {list(y.shape)}, but soft labels have the outputs' "
-            f"shape {list(out.shape)}{hint}"
-        )
-    if not y.is_floating_point() and y.shape != out.shape[:1]:
-        raise ValueError(
-            f"labels have shape {list(y.shape)}, but there are {len(out)} examples: give [n]"
-        )
-    if y.dtype == torch.bool or y.is_complex():
-        raise TypeError(f"labels are {y.dtype}; class numbers are integers: y.long()")
-
-
-def check_labels(y: Tensor, classes: int, name: str = "labels") -> None:
-    """Refuse class numbers [n] outside 0 ... classes − 1 and soft labels [n, classes] that are not
-    distributions.
-
-    Once before training: a step must not read values. Raises ValueError that names the first one.
-    """
-    if y.is_floating_point():
-        bad = ~((y >= 0).all(-1) & ((y.sum(-1) - 1).abs() <= 1e-3))  # NaN is bad
-        rule = "soft labels are at least 0 and sum to 1"
-    else:
-        bad = (y < 0) | (y >= classes)
-        rule = f"with {classes} outputs they are 0 ... {classes - 1}"
-    if bad.any():
-        first = int(bad.int().argmax())
-        raise ValueError(f"{name}[{first}] is {y[first].tolist()}, but {rule}")
-
-
-def accuracy(out: Tensor, y: Tensor) -> Tensor:
-    """Share of the examples whose largest output is their label: outputs [n, classes], labels [n].
-
-    NaN where outputs have another shape or labels are not whole numbers.
-    """
-    classes = out.ndim == 2 and not y.is_floating_point()
-    return (out.argmax(-1) == y).double().mean() if classes else out.new_full((), math.nan)
 
 
 @torch.no_grad()
@@ -204,17 +143,15 @@ def check_count(name: str, value: int | None) -> None:
 def check_data(net: nn.Module, data: Data, loss: Callable) -> None:
     """Refuse labels that do not fit what the network puts out, if they are those of a class.
 
-    Other losses than those of `losses` and `cross_entropy` have labels of their own.
+    Other losses than those of `losses` have labels of their own.
     """
-    if loss is not cross_entropy and getattr(loss, "__module__", "") != "nettrain.losses":
+    if not of_classes(loss):
         return
     training = net.training
     out = net.eval()(data.train.x[:1])
     net.train(training)
     for name in ("train", "valid", "test"):
-        y = getattr(data, name).y
-        _check_shape(out.expand(len(y), -1) if out.ndim == 2 else out, y)
-        check_labels(y, out.shape[1], f"{name} labels")
+        check_labels(getattr(data, name).y, out.shape[-1], f"{name} labels")
 
 
 @torch.no_grad()

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from nettrain import architecture as arch
-from nettrain import data, optimizers, training
-from nettrain.architecture import Activation, Child, Controller, applied, formula, update_rule
+from nettrain import data, optimizers
+from nettrain import nas as arch
+from nettrain.lab import training
+from nettrain.lab.sweep import Sweep
 from nettrain.models import mlp
-from nettrain.sweep import Sweep
+from nettrain.nas import Activation, Child, Controller, applied, formula, update_rule
 
 QUESTIONS = dict(width=(8, 24), activation=("relu", "tanh", "sigmoid"), norm=("plain", "norm"))
 TINY = dict(width=(1, 2), kind=("a", "b", "c"))

@@ -15,6 +15,8 @@ import torch
 from scipy.stats import bootstrap
 
 METADATA = "nettrain.verdict"  # where a notebook's output holds the record, for the book to collect
+
+
 VERDICTS = ("supported", "contradicted", "no difference that matters", "undecided", "depends")
 
 

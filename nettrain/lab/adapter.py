@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 import torch
 
+from nettrain.lab.recording import record
 from nettrain.optimizers import (
     RANGES,
     Rule,
@@ -13,10 +14,13 @@ from nettrain.optimizers import (
     is_coordinatewise,
     state_names,
 )
-from nettrain.recording import record
 
 SMALL = 1 << 14  # numbers; smaller tensors are stepped as one vector, since a call costs more
+
+
 BLOCK = 1 << 15  # numbers; larger tensors are stepped in blocks, whose temporaries the cache holds
+
+
 TORCHS = {  # torch's names of hyperparameters and options: none of them may be passed over
     *("alpha", "amsgrad", "betas", "centered", "dampening", "differentiable", "eta", "etas"),
     *("initial_accumulator_value", "lambd", "lr_decay", "maximize", "momentum", "momentum_decay"),

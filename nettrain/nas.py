@@ -22,10 +22,19 @@ from nettrain import spaces
 from nettrain.normalization import normalize
 
 Layer = tuple  # one answer to each question
+
+
 Description = tuple[Layer, ...]
+
+
 Questions = dict[str, tuple]  # {question: possible answers}, asked for each layer in this order
+
+
 Train = Callable[[list[Description]], Sequence[float]]
+
+
 Search = Iterator[tuple[list[Description], Tensor]]
+
 
 # --------------------------------------------------------------------------- networks in words
 
@@ -50,6 +59,8 @@ def pick(values: Sequence[Tensor], which: Tensor) -> Tensor:
 
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+
+
 NORMS = {"plain": lambda z: z, "norm": lambda z: normalize(z, *_moments(z))}
 
 
@@ -320,6 +331,7 @@ def evolve(
 # ------------------------------------------------------------------- expressions and their grammar
 
 Expression = str | tuple
+
 
 FUNCTIONS = {  # name: (how it is written, what it computes)
     "+": ("{} + {}", torch.add),

@@ -1,0 +1,1 @@
+"""What trains and judges: it imports the algorithms, never the other way round."""
