@@ -1,5 +1,6 @@
 # make book   the book, in _build/html       make test   bring the book up to date, then all tests
 # make read   serve it on localhost           make lint   what pre-commit checks
+# make quick  the tests of what changed, without the book, about a minute
 # make bench  measure speed side by side      make evidence   accept the verdicts of this build
 # make look-again   every chapter with three other sets of seeds: do the verdicts stay?
 # make colab  every notebook, each in an environment like Colab's (as committed)
@@ -14,7 +15,7 @@ JOBS ?= 2
 READY := $(VENV)/ready
 COLAB := _build/colab
 .DEFAULT_GOAL := book
-.PHONY: book test read lint bench evidence look-again colab grade clean
+.PHONY: book test quick read lint bench evidence look-again colab grade clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,9 @@ book: $(READY)
 
 test: book
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) tests exercises/*/solution.ipynb
+
+quick: $(READY)
+	$(BIN)/python -m tests.quick
 
 read: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
