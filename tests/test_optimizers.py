@@ -105,7 +105,23 @@ def test_same_trajectory_as_torch(path, rule, ours, twin, theirs):
     assert (points[-1] - start).abs().max() > 0.01  # it went somewhere
 
 
-@pytest.mark.parametrize("rule, factor", [(o.powersign, np.exp), (o.addsign, lambda s: 1 + s)])
+BY_HAND = [(o.powersign, np.exp), (o.addsign, lambda s: 1 + s)]  # torch has no twin of these
+
+
+@pytest.mark.parametrize("rule", o.RULES, ids=lambda r: r.__name__)
+def test_every_rule_has_an_independent_twin_or_a_loop_by_hand(rule):
+    checked = {r for r, *_ in TWINS} | {r for r, _ in BY_HAND}
+    assert rule in checked, f"{rule.__name__}: add its twin to TWINS, or a numpy loop to BY_HAND"
+
+
+@pytest.mark.parametrize("rule", dict.fromkeys(r for r, *_ in TWINS))
+def test_a_twin_is_tried_with_other_than_default_hyperparameters(rule):
+    """Else two rates that are exchanged, in the rule and in its defaults, would agree."""
+    tried = set().union(*(ours for r, ours, *_ in TWINS if r is rule))
+    assert tried == set(o.hyperparameters(rule)), f"{rule.__name__}: vary all of them"
+
+
+@pytest.mark.parametrize("rule, factor", BY_HAND)
 def test_sign_rules_against_a_numpy_loop(path, rule, factor):
     lr, beta1 = 0.02, 0.6
     theta, m, points = normal(2, 6).numpy(), np.zeros(6), []
