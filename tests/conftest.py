@@ -34,3 +34,16 @@ def _path(rule, grad, theta, steps, **hyper):
 @pytest.fixture(scope="session")
 def path():
     return _path
+
+
+@pytest.fixture
+def drawing():
+    """Figures in the style of the book, shown nowhere and closed at the end."""
+    import matplotlib.pyplot as plt
+
+    from nettrain.lab import figures
+
+    plt.switch_backend("agg")
+    figures.style()
+    yield
+    plt.close("all")

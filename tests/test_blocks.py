@@ -7,7 +7,7 @@ from sweep_law import assert_law
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nettrain import blocks, probes
+from nettrain import blocks
 from nettrain.blocks import conv, cost, linear
 from nettrain.data import digits
 from nettrain.lab.sweep import Sweep
@@ -263,18 +263,6 @@ def test_a_residual_block_whose_last_norm_has_scale_zero_is_the_identity_on_posi
 def test_errors_name_the_argument(wrong, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         wrong()
-
-
-def test_gradient_sizes_of_a_linear_chain_are_those_of_its_formula():
-    """L = cᵀ B A x: ∂L/∂A = Bᵀ c xᵀ, ∂L/∂B = c (A x)ᵀ."""
-    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2, bias=False)).double()
-    nn.init.zeros_(net[0].bias)
-    x, c = randn(4), randn(2)
-    A, B = (layer.weight.detach() for layer in net)
-    first = (B.T @ c).norm() * x.norm() / A.norm()
-    second = c.norm() * (A @ x).norm() / B.norm()
-    found = probes.gradient_sizes(net, net(x) @ c)
-    torch.testing.assert_close(found, torch.stack([first, second]), rtol=1e-13, atol=0)
 
 
 def test_a_tower_is_the_same_alone_and_in_a_sweep():

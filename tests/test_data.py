@@ -562,3 +562,27 @@ def test_a_damaged_copy_of_cifar10_is_refused(archive, cache):
     assert text.startswith(f"{copy} is damaged: sha256 ")
     assert hashlib.sha256(copy.read_bytes()).hexdigest() in text
     assert f"expected {data._CIFAR_SHA256}. Delete it and call again" in text
+
+
+# ---- temporal order
+
+
+def test_temporal_order_is_what_it_says():
+    x, y = data.temporal_order(500, 15, seed=0)
+    assert x.shape == (500, 15, 6) and (x.sum(-1) == 1).all()
+    symbols = x.argmax(-1)
+    carriers = [row[row < 2].tolist() for row in symbols]
+    assert carriers == [[c // 2, c % 2] for c in y.tolist()]
+    where = (symbols < 2).nonzero()[:, 1].view(-1, 2)
+    assert where[:, 0].max() < 3 and where[:, 1].min() >= 6 and where[:, 1].max() < 9
+    assert torch.bincount(y).min() > 90
+    again = data.temporal_order(500, 15, seed=0)
+    assert (again[0] == x).all() and (again[1] == y).all()
+
+
+@pytest.mark.parametrize(
+    "wrong, message", [(lambda: data.temporal_order(5, 9, 0), "length=9 is too short")]
+)
+def test_errors_say_what_is_allowed(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()

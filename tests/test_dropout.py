@@ -1,10 +1,9 @@
-"""The dropout family: masks, means and keys; averages over subnetworks; soft labels."""
+"""The dropout family: masks, means and keys; averages over subnetworks."""
 
 import io
 import itertools
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,8 @@ from scipy import stats
 from sweep_law import assert_law, random_data
 from torch import nn
 
-from nettrain import draws, labels, losses
+from nettrain import draws
 from nettrain import dropout as reg
-from nettrain.data import Data, Split
 from nettrain.dropout import DropConnect, Dropout, LayerDrop
 from nettrain.lab import training
 from nettrain.lab.sweep import Sweep
@@ -183,7 +181,6 @@ RANDOM = {
         (6,),
     ),
     "layers": (lambda: nn.Sequential(LayerDrop(nn.Linear(6, 6), 0.6), nn.Linear(6, 3)), (6,)),
-    "temperature": (lambda: nn.Sequential(nn.Linear(6, 3), labels.Temperature(3.0)), (6,)),
 } | {k.__name__: (partial(DropoutRNN, 3, 4, 3, 0.6, masks=k), (5, 3)) for k in KINDS}
 
 
@@ -243,71 +240,6 @@ def test_monte_carlo_leaves_batch_norm_at_its_running_statistics():
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
-# ----------------------------------------------------------------- soft labels
-
-z = torch.randn(30, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-y = torch.randint(10, (30,), generator=torch.Generator().manual_seed(3))
-
-
-@pytest.fixture
-def double_precision():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.parametrize("eps", [0, 0.1, 0.9])
-@pytest.mark.usefixtures("double_precision")
-def test_smoothed_labels_give_torch_s_loss(eps):
-    theirs = F.cross_entropy(z, y, label_smoothing=eps)
-    exact(losses.cross_entropy(z, labels.smooth_all(y, eps, 10)), theirs)
-    exact(losses.cross_entropy(z, labels.smooth_others(y, eps * 9 / 10, 10)), theirs)
-
-
-@pytest.mark.parametrize("form", [labels.smooth_all, labels.smooth_others])
-def test_smoothed_labels_are_distributions(form):
-    q = form(y, 0.3, 10)
-    torch.testing.assert_close(q.sum(1), torch.ones(30))
-    assert torch.equal(q.argmax(1), y) and (q > 0).all()
-    assert torch.equal(form(y, 0, 10), F.one_hot(y, 10).float())
-
-
-def test_the_loss_of_soft_labels_is_torch_s_and_of_one_hot_labels_that_of_numbers():
-    q = z.flip(0).softmax(1)
-    exact(losses.cross_entropy(z, q), F.cross_entropy(z, q))
-    exact(losses.cross_entropy(z, F.one_hot(y, 10).double()), losses.cross_entropy(z, y))
-
-
-def test_a_sweep_trains_on_soft_labels_and_judges_by_numbers():
-    own = random_data(6)
-    soft = Split(own.train.x, labels.smooth_all(own.train.y, 0.2, 3))
-    work = Sweep(lambda: mlp([6, 5, 3]), momentum, Data("s", soft, own.valid, own.test), batch=4)
-    twin = partial(F.cross_entropy, label_smoothing=0.2)
-    other = Sweep(lambda: mlp([6, 5, 3]), momentum, own, batch=4, loss=twin)
-    a, _ = work.advance(work.start([0, 1], lr=0.1), 12)
-    b, _ = other.advance(other.start([0, 1], lr=0.1), 12)
-    torch.testing.assert_close(a.theta, b.theta, rtol=0, atol=1e-5)
-    assert torch.equal(work.evaluate(a, own.valid)[1], other.evaluate(b, own.valid)[1])
-
-
-def test_soft_labels_of_teachers_are_the_mean_of_their_softened_outputs():
-    logits = torch.stack([z, z.flip(0)])
-    by_numpy = np.exp(logits.numpy() / 4)
-    by_numpy = (by_numpy / by_numpy.sum(-1, keepdims=True)).mean(0)
-    exact(labels.soft_labels(logits, 4), torch.from_numpy(by_numpy))
-
-
-def test_at_a_high_temperature_distillation_matches_logits():
-    T, teacher = 1e4, z.flip(0)
-    student = z.clone().requires_grad_()
-    out = labels.Temperature(T)(student)
-    losses.cross_entropy(out, labels.soft_labels(teacher[None], T)).backward()
-    centred = (z - z.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
-    torch.testing.assert_close(T**2 * student.grad * 30 * 10, centred, rtol=0, atol=1e-2)
-    layer = labels.Temperature(T).eval()
-    assert layer(z) is z
-
-
 # ----------------------------------------------------------------- refusals
 
 REFUSED = [
@@ -318,11 +250,6 @@ REFUSED = [
     (lambda: reg.subnetworks(17), r"n=17 is outside \[1, 16\]"),
     (lambda: reg.monte_carlo(nn.Linear(3, 2), x, 5), "0 random layers, passes=5"),
     (lambda: reg.monte_carlo(Dropout(0.5), x, 0), "1 random layers, passes=0"),
-    (lambda: labels.smooth_all(y, 1, 10), r"eps=1 is outside \[0, 1\)"),
-    (lambda: labels.smooth_others(y, -0.1, 10), r"eps=-0.1 is outside \[0, 1\)"),
-    (lambda: labels.smooth_others(y, 0.1, 1), "classes=1 must be two or more"),
-    (lambda: labels.soft_labels(z[None], 0), r"temperature=0 is outside \(0, inf\)"),
-    (lambda: labels.Temperature(float("nan")), "temperature=nan is outside"),
 ]
 
 

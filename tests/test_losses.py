@@ -1,5 +1,7 @@
 """Losses against torch's and scikit-learn's, values and gradients, alone and in a sweep."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from nettrain import losses
 g = torch.Generator().manual_seed(0)
 y = torch.tensor([0, 3, 1, 2, 2])
 out = 2 * torch.randn(5, 4, generator=g, dtype=torch.float64)
+exact = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
 
 TWINS = {
     losses.squared: lambda o, y: 2 * F.mse_loss(o, torch.eye(4).double()[y]),
@@ -29,6 +32,14 @@ def test_a_loss_and_its_gradient_are_torchs(loss):
     torch.testing.assert_close(grad(loss)(out, y), expected, rtol=0, atol=1e-15)
     rows = vmap(grad(loss))(torch.stack([2 * out, out]), torch.stack([y.flip(0), y]))
     torch.testing.assert_close(rows[1], expected, rtol=0, atol=1e-15)
+
+
+def test_the_loss_of_soft_labels_is_torch_s_and_of_one_hot_labels_that_of_numbers():
+    z = torch.randn(30, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    y = torch.randint(10, (30,), generator=torch.Generator().manual_seed(3))
+    q = z.flip(0).softmax(1)
+    exact(losses.cross_entropy(z, q), F.cross_entropy(z, q))
+    exact(losses.cross_entropy(z, F.one_hot(y, 10).double()), losses.cross_entropy(z, y))
 
 
 def test_brier_of_two_classes_is_scikit_learns():

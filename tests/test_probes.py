@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from nettrain import optimizers as o
 from nettrain import probes
@@ -53,3 +54,16 @@ def test_steps_of_constant_gradients():
     torch.testing.assert_close(probes.steps(o.sgd, ones, lr=0.5), -0.5 * ones.double())
     grown = (1 - 0.9 ** torch.arange(1, 51, dtype=torch.float64)) / 0.1
     torch.testing.assert_close(probes.steps(o.momentum, ones, lr=1.0), -grown)
+
+
+def test_gradient_sizes_of_a_linear_chain_are_those_of_its_formula():
+    """L = cᵀ B A x: ∂L/∂A = Bᵀ c xᵀ, ∂L/∂B = c (A x)ᵀ."""
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2, bias=False)).double()
+    nn.init.zeros_(net[0].bias)
+    g = torch.Generator().manual_seed(0)
+    x, c = (torch.randn(n, generator=g, dtype=torch.float64) for n in (4, 2))
+    A, B = (layer.weight.detach() for layer in net)
+    first = (B.T @ c).norm() * x.norm() / A.norm()
+    second = c.norm() * (A @ x).norm() / B.norm()
+    found = probes.gradient_sizes(net, net(x) @ c)
+    torch.testing.assert_close(found, torch.stack([first, second]), rtol=1e-13, atol=0)
