@@ -638,6 +638,7 @@ def test_one_journal_has_one_writer(tmp_path):
         Study(LINE, Random(), journal=path)
     pd.read_json(path, lines=True)  # to look at it is fine, and takes no lock away
     code = "import sys; from nettrain.lab.study import *; from nettrain.spaces import Real\n"
+    code += "from nettrain.searchers import Random\n"
     code += "Study(dict(x=Real(0, 1)), Random(), journal=sys.argv[1])"
     other = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False)
     assert b"is being written by another study" in other.stderr

@@ -1,0 +1,112 @@
+"""Searchers that repeat themselves: random and Sobol points, grids that try everything once."""
+
+import random
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.quasirandom import SobolEngine
+
+from nettrain import searchers, spaces
+from nettrain.lab.study import Study
+from nettrain.searchers import Grid, Random, Sobol
+from nettrain.spaces import Choice, Integer, Real
+from nettrain.trials import Trial
+
+SPACE = dict(x=Real(-1, 1), n=Integer(1, 9), o=Choice(dict(name="a", r=Real(0, 1)), "b"))
+
+
+@pytest.mark.parametrize("searcher", [Random(), Sobol(), Grid({"x": 3, "n": 4, "o.r": 2})])
+def test_a_proposal_depends_on_seed_and_number_alone(searcher):
+    study, again = Study(SPACE, searcher, seed=3), Study(SPACE, searcher, seed=3)
+    told = [study.tell(study.ask(), i) for i in range(20)]
+    assert [again.ask().config for _ in range(20)] == [t.config for t in told]
+    assert all(spaces.validate(SPACE, t.config) == t.config for t in told)
+    if not isinstance(searcher, Grid):
+        other = Study(SPACE, searcher, seed=4)
+        assert all(other.ask().config != t.config for t in told)
+
+
+def test_random_points_are_uniform():
+    points = torch.stack([searchers.point(1, i, 4) for i in range(2000)]).numpy()
+    assert all(stats.kstest(column, "uniform").pvalue > 0.01 for column in points.T)
+    assert abs(np.corrcoef(points.T) - np.eye(4)).max() < 0.08
+    assert len(np.unique(points)) == points.size
+
+
+def test_sobol_points_are_the_scrambled_sequence():
+    space = dict(x=Real(0, 1), y=Real(0, 1))
+    study = Study(space, Sobol(), seed=7)
+    points = torch.tensor([list(study.ask().config.values()) for _ in range(16)])
+    truth = SobolEngine(2, scramble=True, seed=7).draw(16)
+    torch.testing.assert_close(points, truth, rtol=0, atol=1e-6)
+    for column in points.T:  # 16 points, one in each sixteenth
+        assert sorted((column * 16).int().tolist()) == list(range(16))
+
+
+def test_grid_tries_everything_once_and_ends():
+    study = Study(dict(x=Real(0, 1), o=Choice("a", "b")), Grid(3))
+    study.enqueue(dict(x=0.5, o="b"))
+    study.enqueue(dict(x=0.1, o="b"))
+    study.optimize(lambda config: config["x"], 99)
+    tried = [tuple(t.config.values()) for t in study.trials]
+    assert tried == [(0.5, "b"), (0.1, "b"), (0, "a"), (0, "b"), (0.5, "a"), (1, "a"), (1, "b")]
+    assert study.ask() is None
+
+
+# ------------------------------------------------------------------------------------- grids
+
+
+def test_a_huge_grid_begins_at_once_and_goes_on_in_order():
+    space = {f"x{i}": Real(0, 1) for i in range(30)}
+    study = Study(space, Grid(10))
+    for k in range(12):  # the last digit runs fastest
+        digits = [f"{k:030d}"[i] for i in range(30)]
+        assert list(study.ask().config.values()) == [int(d) / 9 for d in digits]
+    one = Study(dict(x=Real(0, 1), n=Integer(1, 10**9)), Grid({"x": 10**8, "n": 10**9}))
+    assert [one.ask().config for _ in range(2)] == [dict(x=0.0, n=1), dict(x=0.0, n=2)]
+
+
+def test_a_proposal_of_a_grid_costs_milliseconds_after_thousands_of_trials():
+    space = {f"x{i}": Real(0, 1) for i in range(6)}
+    every = spaces.grid(space, 4)
+    trials = [Trial(i, c, 0.0) for i, c in enumerate(every[:4000])]
+    searcher, start = Grid(4), time.perf_counter()
+    assert searcher.ask(space, trials, 0) == every[4000]
+    first, start = time.perf_counter() - start, time.perf_counter()
+    for k in range(50):
+        trials.append(Trial(4000 + k, every[4000 + k], 0.0))
+        assert searcher.ask(space, trials, 0) == every[4001 + k]
+    assert first < 1 and time.perf_counter() - start < 1  # 30 ms and 30 ms; listing: 7 s
+
+
+def test_a_grid_remembers_nothing_that_changes_its_answer():
+    study, searcher = Study(SPACE, Grid(3)), Grid(3)
+    for _ in range(9):
+        study.tell(study.ask(), 0.0)
+    trials, other = study.trials, dict(y=Real(0, 1))
+    shuffled = random.Random(0).sample(trials, len(trials))
+    for some, space in ((trials, SPACE), (trials[:4], SPACE), (shuffled[:5], SPACE), ([], other)):
+        assert searcher.ask(space, some, 0) == Grid(3).ask(space, some, 0)
+
+
+@pytest.mark.parametrize("options", [(0, Real(0, 1)), (Integer(0, 4), Real(0, 4), 2)])
+def test_a_value_that_two_options_share_is_tried_once(options):
+    study = Study(dict(o=Choice(*options)), Grid(5))
+    study.optimize(lambda config: config["o"], 99)
+    values = [t.config["o"] for t in study.trials]
+    assert len(values) == len(set(values)) == 5
+
+
+@pytest.mark.parametrize(
+    "make, error, words",
+    [
+        (lambda: Grid(0), ValueError, "points of all=0"),
+        (lambda: Grid({"x": True}), TypeError, "points of x=True"),
+    ],
+)
+def test_errors_say_what_is_wrong(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
