@@ -90,11 +90,19 @@ def test_two_hyperparameters_are_bracketed_together(trained, recwarn):
     assert tuple(best.values()) == ends.idxmin()
 
 
-def test_a_list_grows_only_so_often_and_then_a_warning_says_so(trained):
+def test_a_list_grows_only_so_often_and_then_a_warning_names_the_callers_line(trained):
     calls = trained(lambda rule, hyper, seed: -math.log10(hyper["lr"]))
-    with pytest.warns(UserWarning, match="^sgd: the best rate 3.*e.08 is on the grid's edge$"):
+    with pytest.warns(UserWarning, match="^sgd: the best rate 3.*e.08 is on the grid's") as found:
         best, _ = tune(None, o.sgd, None, seeds=SEEDS, rates=[0.1, 1.0])
     assert len(calls) == 1 + 4 + 1 and best == pytest.approx(10**8.5)
+    assert found[0].filename == __file__
+
+
+def test_a_list_of_several_grows_only_so_often_too(trained):
+    calls = trained(lambda *a: valley(lr=-2)(*a) - a[1]["decay"])
+    with pytest.warns(UserWarning, match="^adamw: the best decay=3e.06 is on the grid's") as found:
+        tune_grid(None, o.adamw, None, seeds=SEEDS, grid={"lr": RATES, "decay": [0.3, 3.0]})
+    assert len(calls) == 1 + 3 and found[0].filename == __file__
 
 
 def test_a_range_that_ends_is_no_edge(trained, recwarn):
@@ -120,7 +128,7 @@ def test_the_median_decides_and_a_diverged_run_is_the_worst(trained):
         lambda: tune(None, o.sgd, None, seeds=SEEDS, rates=RATES),
         lambda: tune_grid(None, o.sgd, None, seeds=SEEDS, grid={"lr": RATES}),
     ):
-        with pytest.raises(ValueError, match="^sgd diverged at every "):
+        with pytest.raises(ValueError, match="^sgd diverged at every .*(from 0.0001 to 1$|{'lr':)"):
             tuned()
 
 
@@ -163,6 +171,10 @@ def test_a_contest_tunes_each_method_alike_and_judges_on_fresh_seeds(trained):
     assert all((set(c["seeds"]) <= set(FRESH)) == c["final"] for c in calls)
 
 
+def test_the_rates_are_half_powers_of_ten_from_a_thousandth_to_ten():
+    assert protocol.RATES == pytest.approx(10 ** np.linspace(-3, 1, 9))
+
+
 def test_a_contest_starts_from_at_least_seven_rates_no_more_than_root_ten_apart(trained):
     calls = trained(valley(lr=-1))
     contest({"sgd": METHODS["sgd"]}, None, None, tuning_seeds=SEEDS, seeds=FRESH)
@@ -198,6 +210,10 @@ def test_seeds_that_were_tuned_with_are_refused_before_training(trained):
         ({"lr": [0.1], "decay": [0.1, 1.0]}, r"^lr=\[0.1\] is not a grid; give two or more diff"),
         ({"lr": [0.1, 0.1]}, r"^lr=\[0.1\] is not a grid"),
         ({"lr": [0.0, 0.1]}, r"^lr=\[0.0, 0.1\] has no constant factor; give positive values$"),
+        (
+            {"lr": [0.0, 0.1, 1.0]},
+            r"^lr=\[0.0, 0.1, 1.0\] has no constant factor; give positive val",
+        ),
         ({"decay": [0.0, 0.1]}, r"^decay=\[0.0, 0.1\] has no constant factor"),
         ({"beta1": [0.5, 1.0]}, r"beta1=1 is outside \[0, 1\)"),
         ({"lr": [[0.1, 1.0]]}, "is neither a number nor a list of numbers"),
@@ -213,10 +229,26 @@ def test_what_is_not_a_grid_is_refused_before_training(trained, grid, message):
     assert not calls
 
 
+def shifted(theta, g, *, t, lr=1e-3, shift=0.5):
+    """A rule with a hyperparameter that the package has no range for."""
+    return (theta - lr * (g - shift),)
+
+
+def test_a_hyperparameter_without_a_range_needs_values_that_are_not_negative(trained):
+    calls = trained(lambda rule, hyper, seed: abs(math.log10(hyper["shift"]) - 0.6))
+    with pytest.raises(ValueError, match=r"^shift=\[-0.5, 1.0, 2.0\] has no constant factor"):
+        tune_grid(None, shifted, None, seeds=[0], grid={"shift": [-0.5, 1.0, 2.0]})
+    assert not calls
+    best, _ = tune_grid(None, shifted, None, seeds=[0], grid={"shift": [0.5, 1.0]})
+    assert best == {"shift": 4.0}
+
+
 BEYOND = [  # name, values, the best one, what is tried next
     ("lr", [0.1, 1.0], 1.0, [10, 100]),
     ("lr", [0.1, 1.0], 0.1, [0.01, 0.001]),
     ("lr", [0.1, 1.0, 10.0], 1.0, []),
+    ("shift", [0.5, 1.0, 2.0], 0.5, [0.25, 0.125]),
+    ("shift", [0.0, 1.0, 2.0], 0.0, []),
     ("rho", [0.5, 0.9], 0.9, [0.98, 0.996]),  # 1 − ρ falls by 5
     ("rho", [0.0, 0.9], 0.9, [0.99, 0.999]),
     ("rho", [0.5, 0.9], 0.5, [0.5 / 1.8, 0.5 / 1.8**2]),
