@@ -166,15 +166,16 @@ def test_a_changed_verdict_is_noticed():
 
 def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
     reached = build.closure(build.imported("from nettrain.lab.sweep import sweep"))
-    assert {"sweep", "training", "data", "optimizers", "draws"} <= reached
-    assert not {"adapter", "figures", "misprints", "evidence"} & reached
+    assert {"lab.sweep", "lab.training", "data", "optimizers", "draws"} <= reached
+    assert not {"lab.adapter", "lab.figures", "misprints", "lab.evidence"} & reached
     assert build.closure(build.imported("from nettrain import schedules")) == {"schedules"}
     assert build.imported("import nettrain\n%pip install x\n!ls\nimport os") == set()
 
 
 def test_the_build_counts_the_runs_that_a_chapter_trains(tmp_path):
     work = """
-from nettrain import adapter, data, models, optimizers, sweep, training
+from nettrain import data, models, optimizers
+from nettrain.lab import adapter, sweep, training
 digits = data.mnist(side=7)
 net = lambda: models.mlp([49, 10])
 sweep.sweep(net, optimizers.sgd, digits, seeds=[0, 1, 2], lr=[0.1, 0.2], steps=2)
