@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "_build"
 KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend on
 COLD = BUILD / "cold.json"  # how long the first build of this folder took, and what it trained
-RUNS = BUILD / "runs.txt"  # a line for each call that starts training runs: how many
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
 METADATA = "nettrain.verdict"  # as in nettrain.lab.evidence, whose import would cost seconds
 CELL_SECONDS = 600
@@ -179,23 +178,6 @@ def run(name: str, notebook, bar: tqdm):
     return notebook, time.time() - started
 
 
-COUNTER = """\
-def count():
-    import sys
-
-    def note(event, args):
-        if event == "nettrain.start":
-            with open({file!r}, "a") as file:
-                file.write(f"{{args[0]}}\\n")
-
-    sys.addaudithook(note)
-
-
-count()
-del count
-"""
-
-
 def prepare_kernels() -> None:
     """The environment in which chapters run."""
     # one thread each, so that two chapters at a time share two cores without fighting
@@ -205,8 +187,6 @@ def prepare_kernels() -> None:
     profile.mkdir(parents=True, exist_ok=True)
     # no warning per kernel about its unencrypted connection on the loopback interface
     (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 'ERROR'\n")
-    (profile / "startup").mkdir(exist_ok=True)
-    (profile / "startup" / "count_runs.py").write_text(COUNTER.format(file=str(RUNS)))
 
 
 def execute() -> None:
@@ -356,13 +336,8 @@ def print_pdf(target: Path) -> None:
 
 if __name__ == "__main__":
     cold, started = not KEYS.exists(), time.time()
-    if cold:
-        BUILD.mkdir(exist_ok=True)
-        RUNS.write_text("")
     execute()
     if "--execute-only" not in sys.argv:
         publish()
         if cold:
-            runs = sum(map(int, RUNS.read_text().split()))
-            took = time.time() - started
-            write_json(COLD, {"seconds": took, "cores": os.cpu_count(), "runs": runs})
+            write_json(COLD, {"seconds": time.time() - started, "cores": os.cpu_count()})

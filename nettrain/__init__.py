@@ -14,8 +14,8 @@ labels          smoothed, distilled              searchers       what proposes a
 augmentation    random changes of images         trials          one configuration, evaluated
 draws           random numbers of a key          budgets         how much training each one gets
 precision       statistics of any numbers        importance      which hyperparameters matter
-data            data sets with fixed splits      bayesian        Gaussian process, acquisition
-nas             networks and rules, searched for
+checks          what a number may be             bayesian        Gaussian process, acquisition
+data            data sets with fixed splits      nas             networks and rules, searched for
 
 lab: what trains and judges; it imports the algorithms, never the other way round
 training        one run: a plain, seeded loop    study           a search that remembers

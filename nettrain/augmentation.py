@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nettrain import draws
+from nettrain.checks import check_range
 from nettrain.draws import Keyed
 from nettrain.precision import check_floats, wide
 
@@ -87,8 +88,8 @@ def noise(x: Tensor, std: float, key: Tensor) -> Tensor:
 def _check(x: Tensor, fill: float) -> Tensor:
     if getattr(x, "dtype", None) != torch.uint8:
         check_floats("x", x)
-    elif not 0 <= fill <= 255:
-        raise ValueError(f"fill={fill} is outside [0, 255], the values of {x.dtype}")
+    else:
+        check_range("fill", fill, "[0, 255]", f"the values of {x.dtype}")
     if x.ndim != 4:
         raise ValueError(f"x has shape {list(x.shape)}; give pictures [n, c, h, w]")
     return x
@@ -129,9 +130,7 @@ class Augment(Keyed):
         super().__init__()
         strengths = {"rotate": rotate, "flip": flip, "zoom": zoom, "shift": shift, "noise": noise}
         for name, value in strengths.items():
-            low, high = RANGES[name]
-            if not low <= value <= high or math.isinf(value):
-                raise ValueError(f"{name}={value} is outside [{low}, {high}]")
+            check_range(name, value, STRENGTHS[name])
         if not math.isfinite(fill):
             raise ValueError(f"fill={fill} must be a finite number")
         self.rotate, self.flip, self.zoom, self.shift = rotate, flip, zoom, shift
@@ -155,16 +154,15 @@ class Augment(Keyed):
         return x
 
     def extra_repr(self) -> str:
-        strengths = {k: getattr(self, k) for k in RANGES}
+        strengths = {k: getattr(self, k) for k in STRENGTHS}
         off = {"zoom": 1}
         return ", ".join(f"{k}={v}" for k, v in strengths.items() if v != off.get(k, 0))
 
 
-# of the strengths; an infinite one is refused too
-RANGES = {
-    "rotate": (0, 180),
-    "flip": (0, 1),
-    "zoom": (1, math.inf),
-    "shift": (0, math.inf),
-    "noise": (0, math.inf),
+STRENGTHS = {
+    "rotate": "[0, 180]",
+    "flip": "[0, 1]",
+    "zoom": "[1, inf)",
+    "shift": "[0, inf)",
+    "noise": "[0, inf)",
 }

@@ -104,12 +104,6 @@ def halving(n: int, budget: int) -> list[tuple[int, int]]:
     return [(size, budget // (size * rounds)) for size in sizes]
 
 
-def cumulative(rounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(n_k, r_k more) as (n_k, what each run has had in total by then)."""
-    totals = itertools.accumulate(r for _, r in rounds)
-    return [(n, total) for (n, _), total in zip(rounds, totals, strict=True)]
-
-
 def resources(r_max: int, *, r_min: int = 1, eta: int = 3) -> list[int]:
     """⌊R / ηˢ⌋, ..., ⌊R / η⌋, R: what a run has had after each rung; at least r_min.
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nettrain import draws
+from nettrain.checks import check_range
 from nettrain.draws import Keyed
 
 # ----------------------------------------------------------------------------------------- dropout
@@ -22,7 +23,7 @@ class Dropout(Keyed):
 
     def __init__(self, keep: float):
         super().__init__()
-        _check_keep(keep)
+        check_range("keep", keep, "(0, 1]")
         self.keep = keep
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class DropConnect(nn.Linear, Keyed):
 
     def __init__(self, n_in: int, n_out: int, keep: float, *, bias: bool = True):
         super().__init__(n_in, n_out, bias)
-        _check_keep(keep)
+        check_range("keep", keep, "(0, 1]")
         self.keep = keep
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class LayerDrop(Keyed):
 
     def __init__(self, layer: nn.Module, keep: float):
         super().__init__()
-        _check_keep(keep)
+        check_range("keep", keep, "(0, 1]")
         self.layer, self.keep = layer, keep
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,8 +116,7 @@ def variational_masks(key: Tensor, keep: float, x: Tensor, n_hidden: int) -> tup
 
 def subnetworks(n: int) -> Tensor:
     """All masks of n units, [2ⁿ, n], False and True.  Raises ValueError unless 1 ≤ n ≤ 16."""
-    if not 1 <= n <= 16:
-        raise ValueError(f"n={n} is outside [1, 16]; there are 2^n subnetworks")
+    check_range("n", n, "[1, 16]", "there are 2^n subnetworks")
     return torch.arange(2**n)[:, None] >> torch.arange(n) & 1 == 1
 
 
@@ -126,7 +126,7 @@ def exact_mean(f: Callable[[Tensor], Tensor], n: int, keep: float) -> Tensor:
     f takes masks [2ⁿ, n], float64, and returns [2ⁿ, ...]. Weight scaling is f(1) instead. Raises
     ValueError unless 1 ≤ n ≤ 16 and 0 < keep ≤ 1.
     """
-    _check_keep(keep)
+    check_range("keep", keep, "(0, 1]")
     masks = subnetworks(n)
     p = torch.where(masks, torch.tensor(keep, dtype=torch.float64), 1 - keep).prod(1)
     values = f(masks.double() / keep)
@@ -158,8 +158,3 @@ def monte_carlo(net: nn.Module, x: Tensor, passes: int) -> Tensor:
             m.training = mode
         for m, key in zip(layers, keys, strict=True):
             m.key.copy_(key)
-
-
-def _check_keep(keep: float) -> None:
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep={keep} is outside (0, 1]")

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from nettrain.checks import check_range
+
 Scheme = Callable[..., Tensor]
 
 
@@ -45,7 +47,7 @@ def gaussian(shape, std=0.1, *, generator=None) -> Tensor:
 
     Raises ValueError unless std ≥ 0.
     """
-    _not_negative("std", std)
+    check_range("std", std, "[0, inf)")
     return torch.empty(tuple(shape)).normal_(0, std, generator=generator)
 
 
@@ -63,7 +65,7 @@ def gaussian_in_out(shape, *, generator=None) -> Tensor:
 
 def uniform(shape, r=0.1, *, generator=None) -> Tensor:
     """wᵢⱼ ~ U(−r, r), of variance r² / 3.  Eq. 1.36.  Raises ValueError unless r ≥ 0."""
-    _not_negative("r", r)
+    check_range("r", r, "[0, inf)")
     return torch.empty(tuple(shape)).uniform_(-r, r, generator=generator)
 
 
@@ -104,19 +106,6 @@ def orthogonal(shape, *, generator=None) -> Tensor:
     q, r = torch.linalg.qr(a if rows >= columns else a.T)
     q = q * r.diagonal().sign()
     return (q if rows >= columns else q.T).reshape(tuple(shape)).contiguous()
-
-
-SCHEMES = (
-    constant,
-    gaussian,
-    gaussian_in,
-    gaussian_in_out,
-    uniform,
-    xavier_tanh,
-    xavier_logistic,
-    he,
-    orthogonal,
-)
 
 
 @torch.no_grad()
@@ -178,8 +167,3 @@ def _check_assignable(name: str, layer: nn.Module, kind: str, value: Tensor) -> 
             raise ValueError(f"{name} cannot have these values: its parametrization makes them NaN")
     elif not isinstance(getattr(layer, kind), nn.Parameter):  # as by torch.nn.utils.prune
         raise TypeError(f"{name} is computed by a hook; give a parameter or a parametrization")
-
-
-def _not_negative(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value} is outside [0, inf)")

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nettrain.checks import check_range
+
 # ---- soft labels
 
 
@@ -30,7 +32,7 @@ def soft_labels(logits: Tensor, temperature: float) -> Tensor:
 
     Hinton et al. 2015. Raises ValueError unless T > 0.
     """
-    _check_temperature(temperature)
+    check_range("temperature", temperature, "(0, inf)")
     return (logits / temperature).softmax(-1).mean(0)
 
 
@@ -43,7 +45,7 @@ class Temperature(nn.Module):
 
     def __init__(self, temperature: float):
         super().__init__()
-        _check_temperature(temperature)
+        check_range("temperature", temperature, "(0, inf)")
         self.temperature = temperature
 
     def forward(self, z: Tensor) -> Tensor:
@@ -54,12 +56,6 @@ class Temperature(nn.Module):
 
 
 def _check_smoothing(eps: float, classes: int) -> None:
-    if not 0 <= eps < 1:
-        raise ValueError(f"eps={eps} is outside [0, 1)")
+    check_range("eps", eps, "[0, 1)")
     if classes < 2:
         raise ValueError(f"classes={classes} must be two or more")
-
-
-def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature={temperature} is outside (0, inf)")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nettrain.blocks import conv, linear, plain, residual
+from nettrain.checks import check_range
 from nettrain.draws import Keyed
 from nettrain.dropout import Dropout, variational_masks
 from nettrain.normalization import BatchNorm
@@ -128,8 +129,7 @@ class DropoutRNN(RNN, Keyed):
         masks: Callable = variational_masks,
     ):
         super().__init__(n_in, n_hidden, n_out)
-        if not 0 < keep <= 1:
-            raise ValueError(f"keep={keep} is outside (0, 1]")
+        check_range("keep", keep, "(0, 1]")
         self.keep, self.masks = keep, masks
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nettrain import spaces
+from nettrain.checks import check_range
 from nettrain.normalization import normalize
 
 Layer = tuple  # one answer to each question
@@ -311,8 +312,7 @@ def evolve(
     not failed. Real et al. 2019. Raises ValueError unless 1 ≤ sample ≤ population, and if all of
     the population have failed.
     """
-    if not 1 <= sample <= population:
-        raise ValueError(f"sample={sample} is outside [1, {population}], the population")
+    check_range("sample", sample, f"[1, {population}]", "the population")
     alive = deque(maxlen=population)
     while True:
         if len(alive) < population:

@@ -7,13 +7,12 @@ Numbers of half precision (float16, bfloat16) are computed with in float32; resu
 of x. Integers are refused by a TypeError.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from nettrain.checks import check_range
 from nettrain.precision import check_floats, scaled, wide
 
 
@@ -38,8 +37,7 @@ class BatchNorm(nn.Module):
     def __init__(self, d: int, *, rate: float = 0.1, eps: float = 1e-5):
         super().__init__()
         _check_numbers(d, eps)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"rate={rate} is outside [0, 1]")
+        check_range("rate", rate, "[0, 1]")
         self.rate, self.eps = rate, eps
         self.gamma, self.beta = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d))
         self.register_buffer("running_mean", torch.zeros(d))
@@ -260,5 +258,4 @@ class LocalResponseNorm(nn.Module):
 def _check_numbers(d: int, eps: float) -> None:
     if d < 1:
         raise ValueError(f"d={d} must be a positive number of features")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps={eps} is outside [0, inf)")
+    check_range("eps", eps, "[0, inf)")

@@ -1,11 +1,11 @@
 """Penalties: of the weights' size, as terms of the loss and as parts of an update rule."""
 
 import inspect
-import math
 from collections.abc import Callable
 
 import torch
 
+from nettrain.checks import check_range
 from nettrain.optimizers import Rule, hyperparameters
 
 # ------------------------------------------------------ penalties: θ [P], *, strengths -> number
@@ -104,8 +104,7 @@ def ridge(x, y, *, lam2):
 
     Raises ValueError unless λ₂ > 0.
     """
-    if not 0 < lam2 < math.inf:
-        raise ValueError(f"lam2={lam2} is outside (0, inf)")
+    check_range("lam2", lam2, "(0, inf)")
     n, d = x.shape
     identity = torch.eye(d, dtype=x.dtype, device=x.device)
     return torch.linalg.solve(x.T @ x / n + lam2 * identity, x.T @ y / n)

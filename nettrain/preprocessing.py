@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nettrain.checks import check_range
 from nettrain.precision import check_floats, scaled, wide
 
 
@@ -119,8 +120,7 @@ def zca_whitening(x: Tensor, *, eps: float = 0.0) -> Whitening:
 def _directions(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(mean [d], orthonormal directions [d, k], √(variance + ε) along each [k]), in float64."""
     _check(x)
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps={eps} is outside [0, inf)")
+    check_range("eps", eps, "[0, inf)")
     u, unit = scaled(x.double())
     mean = torch.where(_constant(x), u[0], u.mean(0))
     centred = torch.where(_constant(x), 0, u - mean)

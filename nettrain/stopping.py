@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from nettrain.checks import check_range
+
 # ---------------------------------------------------------------------------------- early stopping
 #
 # Losses recorded at evaluations 1, 2, ..., T, [T] -> the evaluation after which to stop, or None.
@@ -42,7 +44,7 @@ def training_progress(train, *, k=5):
 
 def stop_gl(valid, *, alpha):
     """The first t with GL(t) > α."""
-    _positive("alpha", alpha)
+    check_range("alpha", alpha, "(0, inf)")
     return _first(~(generalization_loss(valid) <= alpha))
 
 
@@ -51,7 +53,7 @@ def stop_pq(valid, train, *, alpha, k=5):
 
     No stop at a minimum either (GL = 0), however slow training is.
     """
-    _positive("alpha", alpha)
+    check_range("alpha", alpha, "(0, inf)")
     if len(valid) != len(train):
         raise ValueError(f"{len(valid)} validation and {len(train)} training losses do not pair")
     loss, progress = generalization_loss(valid), training_progress(train, k=k)
@@ -101,8 +103,3 @@ def _first(condition: Tensor) -> int | None:
 def _count(name: str, value) -> None:
     if not (isinstance(value, int) and value >= 1):
         raise ValueError(f"{name}={value} is not one of 1, 2, 3, ...")
-
-
-def _positive(name: str, value) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}={value} is outside (0, inf)")

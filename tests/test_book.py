@@ -172,22 +172,6 @@ def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
     assert build.imported("import nettrain\n%pip install x\n!ls\nimport os") == set()
 
 
-def test_the_build_counts_the_runs_that_a_chapter_trains(tmp_path):
-    work = """
-from nettrain import data, models, optimizers
-from nettrain.lab import adapter, sweep, training
-digits = data.mnist(side=7)
-net = lambda: models.mlp([49, 10])
-sweep.sweep(net, optimizers.sgd, digits, seeds=[0, 1, 2], lr=[0.1, 0.2], steps=2)
-alone = net()
-training.fit(alone, digits, adapter.Optimizer(alone.parameters(), optimizers.sgd, lr=0.1), steps=2)
-assert "count" not in globals()
-"""
-    counter = build.COUNTER.format(file=str(tmp_path / "runs.txt"))
-    subprocess.run([sys.executable, "-c", counter + work], cwd=ROOT, check=True)
-    assert (tmp_path / "runs.txt").read_text() == "6\n1\n"
-
-
 @pytest.fixture
 def small_book(tmp_path):
     """A book of two chapters on a package of two modules, built with this repository's code."""

@@ -60,7 +60,6 @@ def test_halving_is_algorithm_1_2_put_right():
     # Jamieson & Talwalkar 2016: r_k = floor(B / (|S_k| ceil(log2 n))), |S_{k+1}| = floor(|S_k| / 2)
     assert budgets.halving(8, 120) == [(8, 5), (4, 10), (2, 20)]
     assert budgets.halving(16, 64) == [(16, 1), (8, 2), (4, 4), (2, 8)]
-    assert budgets.cumulative([(8, 5), (4, 10), (2, 20)]) == [(8, 5), (4, 15), (2, 35)]
     for n in range(2, 300):
         budget = 3 * n * 9
         rounds = budgets.halving(n, budget)

@@ -1,11 +1,14 @@
 """The arrows of the package: who may import what, read from the source."""
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 import nettrain
 
@@ -42,9 +45,9 @@ def outside(name):
     return {x.split(".")[0] for x in imports(name)} - {"nettrain"} - sys.stdlib_module_names
 
 
-def words(name):
-    """Every name and attribute that a file uses or imports."""
-    for node in ast.walk(TREES[name]):
+def words(tree):
+    """Every name and attribute that a tree uses or imports."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
@@ -54,7 +57,7 @@ def words(name):
 
 
 def users(*wanted):
-    return {name for name in FILES if not set(wanted).isdisjoint(words(name))}
+    return {name for name in FILES if not set(wanted).isdisjoint(words(TREES[name]))}
 
 
 @pytest.mark.parametrize("name", sorted(FILES.keys() - LAB))
@@ -64,13 +67,14 @@ def test_an_algorithm_does_not_know_the_lab(name):
         assert outside(name) <= {"torch"}
 
 
-@pytest.mark.parametrize("name", ["optimizers", "schedules", "precision", "draws"])
+@pytest.mark.parametrize("name", ["optimizers", "schedules", "precision", "draws", "checks"])
 def test_the_lowest_files_import_nothing_of_the_package(name):
     assert inside(name) == set()
 
 
 def test_a_model_knows_layers_and_data_know_nothing():
-    assert inside("models") <= {"dropout", "normalization", "initializers", "blocks", "draws"}
+    layers = {"dropout", "normalization", "initializers", "blocks", "draws"}
+    assert inside("models") <= layers | {"checks"}
     assert inside("data") == inside("lab.evidence") == inside("lab.figures") == set()
     assert inside("lab.adapter") == {"optimizers", "lab.recording"}
 
@@ -98,7 +102,45 @@ def test_randomness_is_an_argument(name):
     used = {ast.unparse(n) for n in ast.walk(TREES[name]) if isinstance(n, ast.Attribute)}
     assert not used & GLOBAL_SEEDS
     # training.build borrows the global generator and gives it back as it was
-    assert "default_generator" not in words(name) or name == "lab.training"
+    assert "default_generator" not in words(TREES[name]) or name == "lab.training"
+
+
+def shown():
+    """The words that chapters, exercises, benchmarks and the build use, print or name in a text."""
+    root, found = PACKAGE.parent, set()
+    for path in [*root.glob("chapters/*.ipynb"), *root.glob("exercises/*/*.ipynb")]:
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "code":
+                source = TransformerManager().transform_cell(cell.source)
+                tree = ast.parse(source)
+                found |= set(words(tree))  # and names for getattr
+                found |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+            else:
+                named = re.findall(r"`([^`\n]+)`|:pyobject: (\S+)", cell.source)
+                found |= set(re.findall(r"\w+", " ".join(map(" ".join, named))))
+    for folder in ("exercises", "benchmarks", "_ext"):
+        for path in (root / folder).rglob("*.py"):
+            found |= set(words(ast.parse(path.read_text("utf-8"))))
+    return found
+
+
+def test_every_public_name_is_shown_or_used_by_what_is_shown():
+    definitions = [(name, node) for name, tree in TREES.items() for node in tree.body]
+    bodies = {}  # {(module, name): the words of its definition}
+    for module, node in definitions:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bodies[module, node.name] = set(words(node))
+        elif isinstance(node, ast.Assign):
+            for target in (t for t in node.targets if isinstance(t, ast.Name)):
+                bodies[module, target.id] = set(words(node.value))
+    reached, more = set(), shown()
+    while more:
+        new = {key for key in bodies.keys() - reached if key[1] in more}
+        reached |= new
+        more = set().union(*(bodies[key] for key in new))
+    unused = {".".join(key) for key in bodies.keys() - reached}
+    assert not unused, f"only tests use {', '.join(sorted(unused))}"
+    assert len(bodies) > 300
 
 
 def test_every_file_is_in_the_map_of_the_package():

@@ -6,11 +6,19 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.optimize import minimize
 
+from nettrain import losses
 from nettrain import optimizers as o
+from nettrain.data import Data, Split
 from nettrain.lab import protocol
-from nettrain.lab.protocol import contest, score, tune, tune_grid
+from nettrain.lab.protocol import contest, score, tune
 
+labels = torch.tensor([0] * 30 + [1] * 15 + [2] * 5)
+some = Split(torch.zeros(50, 2), labels)
+data = Data("labels", some, some, some)
+TRIVIAL = -sum(p * math.log(p) for p in (0.6, 0.3, 0.1))  # entropy of the labels
 SEEDS, FRESH = range(50, 55), range(5)
 
 
@@ -28,7 +36,7 @@ def trained(monkeypatch):
             for *values, seed in itertools.product(*lists.values(), seeds):
                 hyper = dict(zip(lists, values, strict=True))
                 end = loss(rule.__name__, hyper, seed)
-                for step, value in ((steps // 2, -hyper.get("lr", 0)), (steps, end)):
+                for step, value in ((steps // 2, 0.9 * TRIVIAL - hyper.get("lr", 0)), (steps, end)):
                     row = {"step": step, "valid_loss": value, "valid_accuracy": 1 - value / 2}
                     rows.append(hyper | {"seed": seed} | row)
             return pd.DataFrame(rows)
@@ -59,58 +67,51 @@ RATES = [10.0**k for k in range(-4, 1)]
 @pytest.mark.parametrize("center", [-2.0, -1.7, -0.2, 0.4, 1.9, 4.3, -4.4, -6.2])
 def test_tuning_finds_the_valley_inside_and_beyond_both_edges(trained, center):
     calls = trained(valley(lr=center))
-    best, table = tune(None, o.sgd, None, seeds=SEEDS, rates=RATES)
+    best, table = tune(None, o.sgd, data, seeds=SEEDS, grid={"lr": RATES})
     tried = sorted(table["lr"].unique())
-    assert best == nearest(tried, center)
-    assert abs(math.log10(best) - center) <= 0.25 + 1e-9  # half of half a factor of ten
+    assert best["lr"] == nearest(tried, center)
+    assert abs(math.log10(best["lr"]) - center) <= 0.25 + 1e-9  # half of half a factor of ten
     medians = table[table["step"] == 10].groupby("lr")["valid_loss"].median()
-    i = tried.index(best)
-    assert medians[tried[i - 1]] >= medians[best] <= medians[tried[i + 1]]
+    i = tried.index(best["lr"])
+    assert medians[tried[i - 1]] >= medians[best["lr"]] <= medians[tried[i + 1]]
     assert all(call["seeds"] == list(SEEDS) and not call["final"] for call in calls)
     assert not table.duplicated(["lr", "seed", "step"]).any()
 
 
 def test_what_is_tried_and_in_which_order(trained):
     calls = trained(valley(lr=1.4))
-    tune(None, o.sgd, None, seeds=SEEDS, rates=[1.0, 0.1], batch=7, loss=max)
+    tune(None, o.sgd, data, seeds=SEEDS, grid={"lr": [0.1, 1.0]}, batch=7, loss=losses.brier)
     want = [[0.1, 1.0], [10, 100], [10**0.5, 10**1.5]]
     for call, rates in zip(calls, want, strict=True):
         assert call["axes"]["lr"] == pytest.approx(rates, rel=1e-12)
-        assert call["batch"] == 7 and call["loss"] is max
+        assert call["batch"] == 7 and call["loss"] is losses.brier
 
 
-def test_two_hyperparameters_are_bracketed_together(trained, recwarn):
+def test_two_hyperparameters_are_bracketed_together_and_refined_in_turn(trained):
     calls = trained(valley(lr=1.2, decay=-3.6))
     grid = {"lr": [0.01, 0.1, 1.0], "decay": [0.01, 0.1]}
-    best, table = tune_grid(None, o.adamw, None, seeds=SEEDS, grid=grid)
-    assert best["lr"] == pytest.approx(10**1.0) and best["decay"] == pytest.approx(10**-4.0)
+    best, table = tune(None, o.adamw, data, seeds=SEEDS, grid=grid)
+    assert best["lr"] == pytest.approx(10**1.0, rel=1e-9)
+    assert best["decay"] == pytest.approx(10**-3.5, rel=1e-9)
     sizes = [[len(v) for v in call["axes"].values()] for call in calls]
-    assert sizes == [[3, 2], [2, 2], [5, 2], [5, 2]] and not recwarn.list
+    assert sizes == [[3, 2], [2, 2], [5, 2], [5, 2], [2, 1], [1, 2]]
     ends = table[table["step"] == 10].groupby(["lr", "decay"])["valid_loss"].median()
     assert tuple(best.values()) == ends.idxmin()
 
 
-def test_a_list_grows_only_so_often_and_then_a_warning_names_the_callers_line(trained):
+def test_a_list_grows_only_so_often_and_then_a_warning_says_so(trained):
     calls = trained(lambda rule, hyper, seed: -math.log10(hyper["lr"]))
-    with pytest.warns(UserWarning, match="^sgd: the best rate 3.*e.08 is on the grid's") as found:
-        best, _ = tune(None, o.sgd, None, seeds=SEEDS, rates=[0.1, 1.0])
-    assert len(calls) == 1 + 4 + 1 and best == pytest.approx(10**8.5)
-    assert found[0].filename == __file__
-
-
-def test_a_list_of_several_grows_only_so_often_too(trained):
-    calls = trained(lambda *a: valley(lr=-2)(*a) - a[1]["decay"])
-    with pytest.warns(UserWarning, match="^adamw: the best decay=3e.06 is on the grid's") as found:
-        tune_grid(None, o.adamw, None, seeds=SEEDS, grid={"lr": RATES, "decay": [0.3, 3.0]})
-    assert len(calls) == 1 + 3 and found[0].filename == __file__
+    with pytest.warns(UserWarning, match="^sgd: the best lr=1e.08 is on the grid's edge$"):
+        best, _ = tune(None, o.sgd, data, seeds=SEEDS, grid={"lr": [0.1, 1.0]})
+    assert len(calls) == 1 + protocol.EXTENSIONS + 1 and best["lr"] == pytest.approx(1e8)
 
 
 def test_a_range_that_ends_is_no_edge(trained, recwarn):
     trained(lambda rule, hyper, seed: hyper["decay"] + valley(lr=-2)(rule, hyper, seed))
     grid = {"lr": RATES, "decay": [0.0, 0.1, 1.0]}
-    best, table = tune_grid(None, o.adamw, None, seeds=SEEDS, grid=grid)
+    best, table = tune(None, o.adamw, data, seeds=SEEDS, grid=grid)
     assert best["decay"] == 0 and not recwarn.list
-    assert sorted(table["decay"].unique()) == [0.0, 0.1, 1.0]
+    assert sorted(table["decay"].unique()) == [0.0, 0.05, 0.1, 1.0]
 
 
 def test_the_median_decides_and_a_diverged_run_is_the_worst(trained):
@@ -120,28 +121,78 @@ def test_the_median_decides_and_a_diverged_run_is_the_worst(trained):
         return valley(lr=-1)(rule, hyper, seed)
 
     trained(loss)
-    best, table = tune(None, o.sgd, None, seeds=SEEDS, rates=RATES)
+    best, table = tune(None, o.sgd, data, seeds=SEEDS, grid={"lr": RATES})
     ends = table[table["step"] == 10].fillna({"valid_loss": math.inf})
-    assert best == ends.groupby("lr")["valid_loss"].median().idxmin()
+    assert best["lr"] == ends.groupby("lr")["valid_loss"].median().idxmin()
     trained(lambda rule, hyper, seed: math.nan if hyper["lr"] < 0.05 else math.inf)
-    for tuned in (
-        lambda: tune(None, o.sgd, None, seeds=SEEDS, rates=RATES),
-        lambda: tune_grid(None, o.sgd, None, seeds=SEEDS, grid={"lr": RATES}),
-    ):
-        with pytest.raises(ValueError, match="^sgd diverged at every .*(from 0.0001 to 1$|{'lr':)"):
-            tuned()
+    with pytest.raises(ValueError, match="^sgd diverged at every combination: lr from 0.0001 to 1"):
+        tune(None, o.sgd, data, seeds=SEEDS, grid={"lr": RATES})
 
 
+def test_where_nothing_has_learned_the_rates_grow_at_both_ends(trained, recwarn):
+    def loss(rule, hyper, seed):  # above 1e-5 all units die: the loss is that of a constant
+        dead = TRIVIAL * (1 - 1e-3 * (hyper["lr"] == 1e-1))
+        return valley(lr=-7)(rule, hyper, seed) if hyper["lr"] < 1e-5 else dead
+
+    trained(loss)
+    best, _ = tune(None, o.sgd, data, seeds=SEEDS, grid={"lr": RATES})
+    assert best["lr"] == pytest.approx(1e-7) and not recwarn.list
+
+
+def test_a_method_that_never_learns_is_told(trained):
+    calls = trained(lambda rule, hyper, seed: TRIVIAL * (1.1 - 0.11 * (hyper["lr"] == 1e-2)))
+    with pytest.warns(UserWarning, match=r"^sgd learned nothing: valid_loss 0.88\d*, a constant"):
+        tune(None, o.sgd, data, seeds=SEEDS, grid={"lr": RATES})
+    last = calls[protocol.EXTENSIONS]["axes"]["lr"]
+    assert [min(last), max(last)] == pytest.approx([1e-12, 1e8])
+
+
+@pytest.mark.parametrize("metric", ["valid_loss", "valid_accuracy"])
 @pytest.mark.parametrize("along", ["last", "min"])
-def test_a_score_is_the_median_over_seeds_of_the_end_or_the_lowest(along):
-    runs = {(0.1, 0): [3, 1], (0.1, 1): [2, 4], (0.1, 2): [9, 2], (1.0, 0): [1, None]}
+def test_what_is_judged_is_what_is_tuned(metric, along):
+    runs = {(0.1, 0): [0.3, 0.1], (0.1, 1): [0.2, 0.4], (0.1, 2): [0.9, 0.2], (1.0, 0): [0.1, None]}
     rows = [
-        {"lr": lr, "seed": seed, "step": k, "valid_loss": v}
+        {"lr": lr, "seed": seed, "step": k, "valid_loss": v, "valid_accuracy": v and 1 - v}
         for (lr, seed), values in runs.items()
         for k, v in enumerate(values)
     ]
-    found = score(pd.DataFrame(rows).astype(float), ["lr"], along=along).to_dict()
-    assert found == {0.1: 2.0, 1.0: math.inf if along == "last" else 1.0}
+    found = score(pd.DataFrame(rows).astype(float), ["lr"], metric, along).to_dict()
+    want = {0.1: 0.2, 1.0: math.inf if along == "last" else 0.1}
+    assert found == pytest.approx(want)
+
+
+def test_a_network_of_nan_has_no_accuracy_to_win_with():
+    table = pd.DataFrame(
+        {"lr": [0.1, 1], "seed": 0, "valid_loss": [0.5, math.nan], "valid_accuracy": [0.5, 0.9]}
+    )
+    assert score(table, ["lr"], "valid_accuracy").to_dict() == {0.1: 0.5, 1.0: math.inf}
+
+
+# ------------------------------------------------------------------------ the constant
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.squared, losses.brier, losses.hinge])
+def test_the_best_constant_prediction_against_another_minimizer(loss):
+    y = labels
+
+    def value(out):
+        return loss(torch.tensor(out).expand(50, 3), y).item()
+
+    starts = ([0.0, 0.0, 0.0], [1.0, 0.5, 0.0])
+    ends = [minimize(value, x, method="Nelder-Mead", options={"xatol": 1e-10}) for x in starts]
+    found = protocol._constant_score(data, "valid_loss", loss)
+    assert found == pytest.approx(min(e.fun for e in ends), abs=1e-5)
+    if loss is losses.cross_entropy:
+        assert found == pytest.approx(TRIVIAL, rel=1e-9)
+
+
+def test_a_constant_is_right_as_often_as_the_commonest_class():
+    rare = Data("", Split(some.x, (labels + 1) % 3), some, some)
+    assert protocol._constant_score(rare, "valid_accuracy", None) == pytest.approx(0.4)
+    assert protocol._constant_score(rare, "fit_accuracy", None) == pytest.approx(0.4)
+    numbers = Data("", *[Split(some.x, some.x)] * 3)
+    assert protocol._constant_score(numbers, "valid_loss", losses.cross_entropy) == math.inf
+    assert protocol._constant_score(data, "valid_loss", torch.nn.functional.mse_loss) == math.inf
 
 
 # ------------------------------------------------------------------------ contest
@@ -156,7 +207,7 @@ def by_rule(rule, hyper, seed):
 
 def test_a_contest_tunes_each_method_alike_and_judges_on_fresh_seeds(trained):
     calls = trained(lambda *a: by_rule(*a) - 1.0 * (a[2] in SEEDS))
-    runs, tuning = contest(METHODS, None, None, tuning_seeds=SEEDS, seeds=FRESH, rates=RATES)
+    runs, tuning = contest(METHODS, None, data, tuning_seeds=SEEDS, seeds=FRESH, grid={"lr": RATES})
     assert set(runs["seed"]) == set(FRESH) and set(tuning["seed"]) == set(SEEDS)
     for name, center in CENTERS.items():
         mine = runs[runs["method"] == name]
@@ -177,27 +228,47 @@ def test_the_rates_are_half_powers_of_ten_from_a_thousandth_to_ten():
 
 def test_a_contest_starts_from_at_least_seven_rates_no_more_than_root_ten_apart(trained):
     calls = trained(valley(lr=-1))
-    contest({"sgd": METHODS["sgd"]}, None, None, tuning_seeds=SEEDS, seeds=FRESH)
+    contest({"sgd": METHODS["sgd"]}, None, data, tuning_seeds=SEEDS, seeds=FRESH)
     rates = calls[0]["axes"]["lr"]
     assert len(rates) >= 7 and max(np.diff(np.log10(rates))) <= 0.5 + 1e-9
 
 
-def test_a_method_fixes_what_it_is(trained):
-    calls = trained(lambda rule, hyper, seed: valley(lr=-2)(rule, hyper, seed))
-    methods = {"a": {"rule": o.adam, "beta1": 0.5, "batch": 3}, "b": {"rule": o.adamw}}
-    how = {"tuning_seeds": SEEDS, "seeds": FRESH, "rates": RATES, "batch": 9}
-    runs, _ = contest(methods, None, None, **how)
+def test_a_method_fixes_what_it_is_and_may_have_its_own_grid(trained):
+    centers = {"lr": -2, "decay": -0.5}
+
+    def loss(rule, hyper, seed):
+        return valley(**{k: centers[k] for k in centers if k in hyper})(rule, hyper, seed)
+
+    calls = trained(loss)
+    own = {"decay": [0.01, 0.1, 1.0], "lr": [0.01, 0.1]}
+    methods = {
+        "a": {"rule": o.adam, "beta1": 0.5, "batch": 3},
+        "b": {"rule": o.adamw, "grid": {"lr": [1e-3, 1e-2, 1e-1], "decay": [0.1, 1.0]}},
+        "c": {"rule": o.adamw, "grid": own},
+    }
+    grid = {"lr": [10.0**k for k in range(-5, 1)]}
+    runs, _ = contest(methods, None, data, tuning_seeds=SEEDS, seeds=FRESH, grid=grid, batch=9)
     assert {c["batch"] for c in calls if c["rule"] == "adam"} == {3}
     assert {c["batch"] for c in calls if c["rule"] == "adamw"} == {9}
     assert set(runs.loc[runs["method"] == "a", "beta1"]) == {0.5}
+    assert runs.loc[runs["method"] == "c", "decay"].notna().all()
 
 
-def test_seeds_that_were_tuned_with_are_refused_before_training(trained):
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"seeds": [3, 50, 51]}, r"^seeds \[50, 51\] were used for tuning; judge on others$"),
+        (
+            {"methods": METHODS | {"big": {"rule": o.sgd, "grid": {"lr": [1, 2]}}}},
+            r"^the methods' grids differ in size, .*'big': 2\}: give each the same budget$",
+        ),
+    ],
+)
+def test_an_unfair_contest_is_refused_before_training(trained, change, message):
     calls = trained(valley(lr=-1))
-    with pytest.raises(
-        ValueError, match=r"^seeds \[50, 51\] were used for tuning; judge on others$"
-    ):
-        contest(METHODS, None, None, tuning_seeds=SEEDS, seeds=[3, 50, 51])
+    arguments = {"methods": METHODS, "seeds": FRESH} | change
+    with pytest.raises(ValueError, match=message):
+        contest(arguments["methods"], None, data, tuning_seeds=SEEDS, seeds=arguments["seeds"])
     assert not calls
 
 
@@ -222,10 +293,7 @@ def test_seeds_that_were_tuned_with_are_refused_before_training(trained):
 def test_what_is_not_a_grid_is_refused_before_training(trained, grid, message):
     calls = trained(valley(lr=-1))
     with pytest.raises(ValueError, match=message):
-        tune_grid(None, o.adamw, None, seeds=[0], grid=grid)
-    if "lr" in grid and len(grid) == 1:
-        with pytest.raises(ValueError, match=message):
-            tune(None, o.adamw, None, seeds=[0], rates=grid["lr"])
+        tune(None, o.adamw, data, seeds=[0], grid=grid)
     assert not calls
 
 
@@ -237,9 +305,9 @@ def shifted(theta, g, *, t, lr=1e-3, shift=0.5):
 def test_a_hyperparameter_without_a_range_needs_values_that_are_not_negative(trained):
     calls = trained(lambda rule, hyper, seed: abs(math.log10(hyper["shift"]) - 0.6))
     with pytest.raises(ValueError, match=r"^shift=\[-0.5, 1.0, 2.0\] has no constant factor"):
-        tune_grid(None, shifted, None, seeds=[0], grid={"shift": [-0.5, 1.0, 2.0]})
+        tune(None, shifted, data, seeds=[0], grid={"shift": [-0.5, 1.0, 2.0]})
     assert not calls
-    best, _ = tune_grid(None, shifted, None, seeds=[0], grid={"shift": [0.5, 1.0]})
+    best, _ = tune(None, shifted, data, seeds=[0], grid={"shift": [0.5, 1.0]})
     assert best == {"shift": 4.0}
 
 
@@ -262,3 +330,16 @@ BEYOND = [  # name, values, the best one, what is tried next
 @pytest.mark.parametrize("name, values, best, more", BEYOND)
 def test_a_grid_is_extended_within_the_range_of_its_hyperparameter(name, values, best, more):
     assert protocol._beyond(name, values, best) == pytest.approx(more, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "values, best, between",
+    [
+        ([0.01, 1.0, 100.0], 1.0, [0.1, 10.0]),
+        ([0.01, 1.0, 100.0], 100.0, [10.0]),
+        ([0.01, 1.0, 100.0], 0.01, [0.1]),
+        ([0.0, 1.0, 4.0], 1.0, [0.5, 2.0]),
+    ],
+)
+def test_a_grid_is_refined_half_way_to_the_neighbors(values, best, between):
+    assert protocol._between(values, best) == pytest.approx(between, rel=1e-12)

@@ -14,7 +14,7 @@ from torch import nn
 
 from nettrain import clipping, schedules
 from nettrain import optimizers as o
-from nettrain.data import Data, Split
+from nettrain.data import Data, Split, mnist
 from nettrain.lab import protocol
 from nettrain.lab import sweep as module
 from nettrain.lab.sweep import Sweep
@@ -282,27 +282,17 @@ def test_a_pool_of_processes_gives_the_same_table():
     pd.testing.assert_frame_equal(shared, work(**how), rtol=1e-5)
 
 
-def test_tuning_takes_the_lowest_median_and_extends_the_grid_at_its_edge():
-    how = {"seeds": [0, 1, 2], "steps": 10, "show": False, "batch": 4}
-    best, frame = protocol.tune(net, o.sgd, data.to(torch.float32), rates=[1e-4, 1e-3], **how)
-    last = frame[frame["step"] == 10]
-    medians = last.groupby("lr")["valid_loss"].median()
-    assert best == medians.idxmin() > 1e-3  # the grid was far too low
-    below, above = medians[medians.index < best], medians[medians.index > best]
-    assert len(below) and len(above)  # not on the edge any more
-
-
-def test_tuning_on_a_grid_takes_the_lowest_combination_and_extends_edges():
-    how = {"seeds": [0, 1, 2], "steps": 10, "every": 5, "show": False, "batch": 4}
-    grid = {"lr": [1e-4, 1e-3], "decay": [0.1, 1.0]}
-    short = partial(protocol.tune_grid, net, o.adamw, data.to(torch.float32), **how)
-    with pytest.warns(UserWarning, match="on the grid's edge"):
-        best, frame = short(grid=grid)
-    medians = frame[frame["step"] == 10].groupby(["lr", "decay"])["valid_loss"].median()
-    assert tuple(best.values()) == medians.idxmin()
-    # three extensions by two values each, of the lists whose best value lay on an edge
-    assert frame["lr"].nunique() + frame["decay"].nunique() == 4 + 3 * 2
-    assert best["lr"] > 1e-3  # the grid was far too low
+def test_tuning_brackets_the_rate_and_the_decay_of_real_runs():
+    digits = mnist(side=7)
+    how = {"seeds": [0, 1, 2], "steps": 30, "every": 15, "show": False, "batch": 32}
+    grid = {"lr": [1e-4, 1e-3], "decay": [0.1, 1.0]}  # the rates are far too low
+    best, frame = protocol.tune(partial(mlp, [49, 10]), o.adamw, digits, grid=grid, **how)
+    medians = frame[frame["step"] == 30].groupby(["lr", "decay"])["valid_loss"].median()
+    assert tuple(best.values()) == medians.idxmin() and best["lr"] > 1e-3
+    for name in best:
+        lowest = medians.groupby(name).min()
+        worse = lowest.index[lowest > medians.min()]
+        assert worse.min() < best[name] < worse.max()
 
 
 AXES = [0.5, np.float32(0.5), np.float64(0.5), torch.tensor(0.5), [0.5], (np.float64(0.5),)]

@@ -1,10 +1,11 @@
 """A function of tensors as the list of tensor operations that one call of it makes.
 
-`torch.fx.experimental.proxy_tensor.make_fx` makes the same list, ten times slower: it also keeps a
-stack trace and an imitation of every tensor, which a replay does not need.
+`torch.fx.experimental.proxy_tensor.make_fx` makes the same list, about five times slower: it also
+keeps a stack trace and an imitation of every tensor, which a replay does not need.
 """
 
 import operator
+import warnings
 from collections import Counter
 from collections.abc import Callable
 
@@ -16,9 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 READS_A_NUMBER = torch.ops.aten._local_scalar_dense.default
-
-
-RANGES = {getattr(torch.ops.aten.arange, name) for name in torch.ops.aten.arange.overloads()}
+OF_A_RANGE = {getattr(torch.ops.aten.arange, name) for name in torch.ops.aten.arange.overloads()}
 
 
 class _Recorder(TorchDispatchMode):
@@ -69,7 +68,7 @@ class _Recorder(TorchDispatchMode):
                 "cannot be recorded: a tensor is read as a number (item, float, bool or if)"
             )
         out = op(*args, **(kwargs or {}))
-        if op in RANGES:  # compiled, its overflowing multiples would be undefined in C++
+        if op in OF_A_RANGE:  # compiled, its overflowing multiples would be undefined in C++
             return out  # so it becomes a constant when it is used
         node = self.graph.call_function(op, *pytree.tree_map(self.node, (args, kwargs or {})))
         if isinstance(out, Tensor):
@@ -101,17 +100,20 @@ def _call(f: Callable, args) -> tuple[_Recorder, object]:
     return recorder, form
 
 
-def record(f: Callable, *args, compile: bool = False, numbers=()) -> Callable:
+def record(f: Callable, *args, compile: bool = False, numbers=(), graph: bool = False) -> Callable:
     """Call f twice; what it did to tensors, as a function of the same tensors.
 
     args     tensors, or tuples, lists and dicts of them; f returns the like
     compile  fuse the operations by torch's Inductor, which takes seconds; the result then takes
              tensors of the same shapes, strides and types only
-    numbers  tensors among args; compiled, what depends on nothing else is worked out ahead, once,
-             and not again for every element of a loop
+    numbers  scalar tensors among args; compiled, whatever depends on them alone is computed once,
+             outside of the fused loops
+    graph    replay the operations as one CUDA graph: one launch for all of them; the result then
+             returns its own tensors, which its next call overwrites
 
     The result repeats the same operations, whatever the values are: a tensor that f took from
-    elsewhere stays as it was. Raises RuntimeError if f reads a tensor as a number, and if its
+    elsewhere stays as it was. Where compiling or capturing is not possible, a warning says why, and
+    the operations run one by one. Raises RuntimeError if f reads a tensor as a number, and if its
     second call does something else than the first.
     """
     recorder, form = _call(f, args)
@@ -123,6 +125,8 @@ def record(f: Callable, *args, compile: bool = False, numbers=()) -> Callable:
     run = GraphModule(recorder.constants, recorder.graph)
     if compile:
         run = _compiled(run, {recorder.node(x) for x in pytree.tree_leaves(numbers)})
+    if graph:
+        run = _graphed(run, pytree.tree_leaves(args))
 
     def replay(*args):
         plain = all(isinstance(x, Tensor) for x in args)
@@ -147,10 +151,63 @@ def _late(part: GraphModule) -> Callable:
 
     def call(*args):
         if not done:
-            done.append(torch._inductor.compile(part, list(args)))
+            try:
+                done.append(torch._inductor.compile(part, list(args)))
+            except (
+                Exception
+            ) as error:  # no compiler, no Triton, a device that is too old: many kinds
+                _fall_back("compiled", error)
+                done.append(part.forward)
         return done[0](*args)
 
     return call
+
+
+def _graphed(run: Callable, args: list[Tensor]) -> Callable:
+    """run as a CUDA graph: it reads and writes the same memory at each call."""
+    static = [x.clone() for x in args]
+    places = {x.untyped_storage().data_ptr() for x in static}
+
+    def apart(*args):
+        """An argument that is returned is copied, or the next arguments would overwrite it."""
+        kept = lambda x: x.untyped_storage().data_ptr() in places
+        return [x.clone() if kept(x) else x for x in run(*args)]
+
+    try:
+        outputs, replay = _capture(apart, static)
+    except RuntimeError as error:
+        _fall_back("captured as a CUDA graph", error)
+        return run
+
+    def call(*args):
+        torch._foreach_copy_(static, args)  # an output of the last call may be an argument
+        replay()
+        return outputs
+
+    return call
+
+
+def _capture(run: Callable, static: list[Tensor]) -> tuple[list[Tensor], Callable]:
+    """(what run(*static) returns, a function that computes it again in the same place)."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):  # libraries choose their kernels and get their memory before the capture
+            run(*static)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = run(*static)
+    return outputs, graph.replay
+
+
+def _fall_back(what: str, error: Exception) -> None:
+    first = str(error).strip().split("\n")[0]
+    warnings.warn(
+        f"a step cannot be {what} here ({type(error).__name__}: {first}); its operations run one "
+        "by one, with the same results",
+        stacklevel=2,
+    )
 
 
 def _ahead(graph: Graph, numbers: set[Node]) -> set[Node]:

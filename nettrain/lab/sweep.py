@@ -5,7 +5,6 @@ No other file knows about rows.
 
 import itertools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.utils._pytree import tree_map
 
 from nettrain import draws, losses
 from nettrain.data import Data, Split
@@ -82,6 +82,7 @@ class Sweep:
     clip      gradient [P] -> gradient [P]
     dtype     of parameters and data; float64 for tests
     compile   compile the step of all runs: seconds for each number of rows, then faster steps
+    graph     on a GPU repeat a step as one CUDA graph, so that it costs one launch
 
     torch.nn.Dropout is refused by vmap: its masks would depend on the neighbours. Use
     `dropout.Dropout`, or derive a random layer from `draws.Keyed`. A step is recorded and
@@ -102,8 +103,9 @@ class Sweep:
         clip: Callable | None = None,
         dtype: torch.dtype = torch.float32,
         compile: bool = False,
+        graph: bool = True,
     ):
-        self.compile = compile
+        self.compile, self.graph = compile, graph and data.train.x.device.type == "cuda"
         self.model, self.rule, self.data, self.batch = model, rule, data.to(dtype), batch
         self.loss, self.schedule, self.clip, self.dtype = loss, schedule, clip, dtype
         self.device = data.train.x.device
@@ -159,7 +161,6 @@ class Sweep:
         check_hyper(self.rule, hyper)
         if self.schedule and "lr" not in hyper:
             raise ValueError("a schedule needs lr, the rate that it starts from")
-        sys.audit("nettrain.start", len(seeds))  # the build of the book counts its runs
         columns = {}
         for name, value in hyper.items():
             value = torch.as_tensor(value, dtype=torch.float64, device=self.device)
@@ -204,7 +205,9 @@ class Sweep:
         total = torch.zeros(len(runs), dtype=self.dtype, device=self.device)
         seeds, which = runs.seed.unique(return_inverse=True)
         shape, step, epoch = (len(runs), self.batch), None, None
-        for done in range(runs.t, runs.t + steps):
+        until = runs.t + steps
+        times = torch.arange(runs.t + 1, until + 1, dtype=torch.float64, device=self.device)
+        for done in range(runs.t, until):
             if done // self.per_epoch != epoch:
                 epoch = done // self.per_epoch
                 order = training.order(seeds, epoch, len(split))[which]
@@ -217,13 +220,14 @@ class Sweep:
             y = split.y.index_select(0, i).view(*shape, *split.y.shape[1:])
             if rate:
                 hyper["lr"] = rate(done)
-            t = torch.tensor(done + 1, dtype=torch.float64, device=self.device)
-            args = (theta, state, buffers, hyper, x, y, t)
+            args = (theta, state, buffers, hyper, x, y, times[done - runs.t])
             if step is None:
                 step = self._trace(args)
             theta, state, buffers, loss = step(*args)
             total += loss
-        after = replace(runs, theta=theta, state=tuple(state), buffers=buffers, t=runs.t + steps)
+        if self.graph:  # a later call writes into the graph's own tensors
+            theta, state, buffers = tree_map(torch.clone, (theta, tuple(state), buffers))
+        after = replace(runs, theta=theta, state=tuple(state), buffers=buffers, t=until)
         return after, total / max(steps, 1)
 
     def _trace(self, args) -> Callable:
@@ -244,7 +248,8 @@ class Sweep:
 
             numbers = (args[3], args[6])  # hyperparameters and t
             try:
-                recorded = record(watched, *args, compile=self.compile, numbers=numbers)
+                how = {"compile": self.compile, "graph": self.graph}
+                recorded = record(watched, *args, numbers=numbers, **how)
             except RuntimeError:
                 if not changed:
                     raise
@@ -332,7 +337,7 @@ def sweep(
     """
     training.check_count("steps", steps)
     training.check_count("every", every)
-    lists = {name: _values(name, v) for name, v in axes.items()}
+    lists = {name: values_of(name, v) for name, v in axes.items()}
     check_hyper(rule, lists)
     seeds = [draws.check_seed(s) for s in seeds]
     table = pd.DataFrame(itertools.product(*lists.values(), seeds), columns=[*lists, "seed"])
@@ -345,7 +350,7 @@ def sweep(
     return pd.concat(done).sort_values("step", kind="stable", ignore_index=True)
 
 
-def _values(name: str, axis) -> list:
+def values_of(name: str, axis) -> list:
     """A number, of Python, numpy or torch, or a sequence of them, as a list of Python numbers."""
     values = np.atleast_1d(np.asarray(axis))
     if values.ndim > 1 or not values.size or values.dtype.kind not in "iuf":

@@ -1,7 +1,6 @@
 """One run: seeded weights, seeded batches, one plain loop."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nettrain import draws
+from nettrain.checks import check_range
 from nettrain.data import Data, Split
 from nettrain.losses import accuracy, check_labels, cross_entropy, of_classes
 
@@ -50,8 +50,7 @@ def steps_per_epoch(n: int, batch: int) -> int:
 
     Raises ValueError unless 1 ≤ K ≤ N.
     """
-    if not 1 <= batch <= n:
-        raise ValueError(f"batch={batch} is outside [1, {n}], the number of training examples")
+    check_range("batch", batch, f"[1, {n}]", "the number of training examples")
     return n // batch
 
 
@@ -102,7 +101,6 @@ def fit(
     check_count("steps", steps)
     check_count("every", every)
     seed = draws.check_seed(seed)
-    sys.audit("nettrain.start", 1)  # the build of the book counts its runs
     net.to(data.train.x.device).train()
     check_data(net, data, loss)
     per_epoch = steps_per_epoch(len(data.train), batch)

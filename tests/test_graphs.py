@@ -1,0 +1,144 @@
+"""CUDA graphs without CUDA: a stand-in repeats the captured operations in the same memory.
+
+What a GPU does with a real graph is tested where there is one, by tests/test_on_device.py.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+from sweep_law import assert_law, random_data
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nettrain import optimizers as o
+from nettrain import schedules
+from nettrain.dropout import Dropout
+from nettrain.lab import recording
+from nettrain.lab.sweep import Sweep
+from nettrain.models import mlp
+from nettrain.normalization import BatchNorm
+
+
+class Tape(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        out = op(*args, **(kwargs or {}))
+        self.calls.append((op, args, kwargs or {}, out))
+        return out
+
+    def replay(self):
+        """Do it all again; what was made then is overwritten, and no new tensor is kept."""
+        for op, args, kwargs, out in self.calls:
+            if op.is_view:
+                continue
+            new = op(*args, **kwargs)
+            pairs = [(out, new)] if isinstance(out, torch.Tensor) else zip(out, new, strict=True)
+            for old, x in pairs:
+                if old is not None and old is not x:
+                    old.copy_(x)
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """Captures by a tape; a list of how many operations each capture has."""
+    sizes = []
+
+    def capture(run, static):
+        with Tape() as tape:
+            outputs = run(*static)
+        sizes.append(len(tape.calls))
+        return outputs, tape.replay
+
+    monkeypatch.setattr(recording, "_capture", capture)
+    return sizes
+
+
+def test_a_graph_does_to_other_values_what_the_function_does(captured):
+    def f(x, y):
+        z = (x[:, :2] @ y).softmax(0)
+        return z + 1, x, z.t().contiguous()
+
+    shapes = (4, 3), (2, 2)
+    values = [[torch.randn(s, dtype=torch.float64) for s in shapes] for _ in range(4)]
+    graph = recording.record(f, *values[0], graph=True)
+    for x, y in values:
+        torch.testing.assert_close(graph(x, y), f(x, y), rtol=0, atol=0)
+    assert len(captured) == 1
+
+
+def test_the_outputs_of_a_call_may_be_the_arguments_of_the_next(captured):
+    f = lambda x, y: (y + 2 * x, x)
+    x, y = torch.tensor([1.0]), torch.tensor([1.0])
+    graph = recording.record(f, x, y, graph=True)
+    expected = x, y
+    for _ in range(5):
+        x, y = graph(x, y)
+        expected = f(*expected)
+        assert (x, y) == expected
+
+
+def net():
+    return nn.Sequential(nn.Linear(6, 5, bias=False), BatchNorm(5), nn.ReLU(), Dropout(0.7), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize("rule", [o.sgd, o.adam, o.amsgrad], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("model", [net, partial(mlp, [6, 5, 3])], ids=["net", "mlp"])
+def test_the_law_of_sweeps_holds_with_graphs(captured, rule, model):
+    work = Sweep(model, rule, random_data(6), batch=4, dtype=torch.float64)
+    work.graph = True
+    runs, losses = work.advance(work.start([3, 4, 4], lr=[0.1, 0.01, 0.1]), 8)
+    assert_law(work, runs, losses)
+    assert len(captured) == 1 and captured[0] > 10
+
+
+def test_runs_keep_what_they_are_when_others_go_on(captured):
+    schedule = lambda lr: schedules.cosine(lr, 20)
+    make = partial(Sweep, net, o.adam, random_data(6), batch=4, schedule=schedule)
+    work, plain = make(), make()
+    work.graph = True
+    starts = work.start([0, 1], lr=[0.1, 0.2]), plain.start([0, 1], lr=[0.1, 0.2])
+    ours, expected = ([work.advance(starts[0], 3)], [plain.advance(starts[1], 3)])
+    for k in (0, 0, 1):  # from the same runs twice, then further
+        ours.append(work.advance(ours[k][0], 4))
+        expected.append(plain.advance(expected[k][0], 4))
+    for (a, x), (b, y) in zip(ours, expected, strict=True):
+        for one, other in ((a.theta, b.theta), (a.state, b.state), (x, y)):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(a.buffers, b.buffers, rtol=0, atol=0)
+
+
+def refuse(*args):
+    raise RuntimeError("no capture here\nand a long trace")
+
+
+def test_without_graphs_the_operations_run_one_by_one_and_a_warning_says_why(monkeypatch):
+    monkeypatch.setattr(recording, "_capture", refuse)
+    x = torch.tensor([1.0, 2.0])
+    with pytest.warns(UserWarning) as warned:
+        graph = recording.record(torch.exp, x, graph=True)
+        assert graph(2 * x).equal(torch.exp(2 * x))
+        graph(x)
+    (one,) = warned
+    assert str(one.message) == (
+        "a step cannot be captured as a CUDA graph here (RuntimeError: no capture here); "
+        "its operations run one by one, with the same results"
+    )
+
+
+def test_without_a_compiler_the_operations_run_one_by_one_and_a_warning_says_why(monkeypatch):
+    monkeypatch.setattr("torch._inductor.compile", refuse)
+    x = torch.tensor([1.0, 2.0])
+    compiled = recording.record(torch.exp, x, compile=True)
+    with pytest.warns(UserWarning, match=r"^a step cannot be compiled here \(RuntimeError: no cap"):
+        assert compiled(2 * x).equal(torch.exp(2 * x))
+    compiled(x)  # and says it once
+
+
+def test_a_sweep_on_a_cpu_captures_nothing(captured):
+    work = Sweep(partial(mlp, [6, 5, 3]), o.sgd, random_data(6), batch=4)
+    work.advance(work.start([0]), 2)
+    assert not captured and not work.graph
