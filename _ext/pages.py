@@ -323,10 +323,50 @@ def performance() -> str:
                 f"{result['date']}, {on['gpu'] or on['cpu']}, {on['threads']} thread, "
                 f"Python {on['python']}, torch {on['torch']}."
             )
+            if benchmark in KIT:
+                parts.append(KIT[benchmark](result["rows"]))
+                continue
             found = [r | at_peak(r) for r in result["rows"]]
-            rows = [[written(r.get(c, "")) for c in found[0]] for r in found]
-            parts.append(wide(table(list(found[0]), rows)))
+            columns = list(dict.fromkeys(column for row in found for column in row))
+            rows = [[written(r.get(c, "")) for c in columns] for r in found]
+            parts.append(wide(table(columns, rows)))
     return "\n\n".join(parts)
+
+
+def tests_of_device(rows: list[dict]) -> str:
+    """How many tests passed on the device, and which did not."""
+    bad = [f"`{r['test']}` ({r['outcome']})" for r in rows if r["outcome"] != "passed"]
+    passed = f"{len(rows) - len(bad)} of {len(rows)} tests agree with the CPU"
+    return f"{passed}. Not: {', '.join(bad)}." if bad else f"{passed}."
+
+
+def lectures_on_device(rows: list[dict]) -> str:
+    """Seconds, memory and outcome of each lecture's cells."""
+    head = ["Lecture", "Base", "Seconds", "Peak MB", "Cells", "Claims", "Warnings", "Ended"]
+    return wide(
+        table(
+            head,
+            [
+                [
+                    *(r["chapter"], str(r["base"]), written(r["wall_s"])),
+                    written(r["peak_mb"]) if r.get("peak_mb") else "",
+                    f"{r.get('cells', 0)} of {r.get('of', '?')}",
+                    str(len(r.get("records", []))),
+                    str(len(r.get("warnings", []))),
+                    ", ".join(
+                        [r["ended"]]
+                        + [r["error"]] * bool(r.get("error"))
+                        + [f"lacks {r.get('lacks')}"] * bool(r.get("lacks"))
+                    ),
+                ]
+                for r in rows
+            ],
+        )
+    )
+
+
+# what `python -m benchmarks.gpu` adds to speed
+KIT = {"tests": tests_of_device, "chapters": lectures_on_device, "bases": lectures_on_device}
 
 
 def at_peak(row: dict) -> dict[str, float]:

@@ -40,7 +40,7 @@ def main(names: list[str]) -> None:
     for name in names or [n for n in BENCHMARKS if n != "book"]:
         print(f"\n{name}", flush=True)
         start = time.perf_counter()
-        rows = BENCHMARKS[name](torch.device(device))
+        rows = list(BENCHMARKS[name](torch.device(device)))
         how = {"date": date.today().isoformat(), "machine": machine()}
         results[name] = how | {"seconds": round(time.perf_counter() - start), "rows": rows}
         RESULTS.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""How long the book takes, what it trains, how heavy it is; of the build in _build."""
+"""How long the book takes, how heavy it is; of the build in _build."""
 
 import subprocess
 import sys
@@ -11,13 +11,11 @@ from _ext import build
 
 
 def run(device: torch.device) -> list[dict]:
-    """Minutes of the first build and of one with nothing changed, its runs, megabytes of pages."""
+    """Minutes of the first build and of one with nothing changed, megabytes of pages."""
     if not build.COLD.exists():
         raise SystemExit("no book that was built at one go; run `make clean book` first")
     cold = build.read_json(build.COLD)
     minutes = {"cold build": cold["seconds"] / 60}
-    runs = {"training runs": cold["runs"]}
-    runs["training runs a minute of it"] = cold["runs"] / minutes["cold build"]
     start = time.perf_counter()
     make()
     minutes["build with nothing changed"] = (time.perf_counter() - start) / 60
@@ -27,7 +25,6 @@ def run(device: torch.device) -> list[dict]:
     megabytes |= {f"largest HTML file, {heaviest.stem}": pages[heaviest]}
     megabytes |= {"mean HTML file": sum(pages.values()) / len(pages)}
     rows = [{"what": k, "number": v, "unit": "minutes"} for k, v in minutes.items()]
-    rows += [{"what": k, "number": v, "unit": "runs"} for k, v in runs.items()]
     rows += [{"what": k, "number": v, "unit": "megabytes"} for k, v in megabytes.items()]
     for row in rows:
         print(f"{row['what']}: {row['number']:.2f} {row['unit']}")

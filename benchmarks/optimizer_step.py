@@ -1,5 +1,6 @@
 """One optimizer step: the rule, eager and compiled, against torch's three implementations."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -18,9 +19,8 @@ MODELS = [  # layer sizes; 6,634, 0.3 M, 1 M and 11 M parameters
 PASSES = 7  # Adam reads θ, g, m, v and writes θ, m, v: no implementation can move less
 
 
-def run(device: torch.device) -> list[dict]:
+def run(device: torch.device) -> Iterator[dict]:
     """Median milliseconds of a step of Adam, and the ratios to torch's single, foreach, fused."""
-    rows = []
     for sizes in MODELS:
         model = mlp(sizes).to(device)
         for p in model.parameters():
@@ -41,6 +41,5 @@ def run(device: torch.device) -> list[dict]:
         for ours, theirs in (("rule", "single"), ("compiled", "foreach"), ("compiled", "fused")):
             row[f"{ours} / {theirs}"] = ms[ours] / ms[theirs]
         row["limit / compiled"] = limit / ms["compiled"]
-        rows.append(row)
         print(", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{v}" for k, v in row.items()))
-    return rows
+        yield row

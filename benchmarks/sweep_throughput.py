@@ -1,9 +1,15 @@
 """Training steps a second, summed over runs: a sweep against plain torch loops."""
 
+import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
+from importlib.util import find_spec
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +30,9 @@ MODELS = {  # name: (model, shape of an example, batch size, most runs on a CPU)
     "CNN 8-16": (partial(cnn, (8, 16)), (1, 14, 14), 64, 64),
     "RNN 32, 20 steps": (partial(RNN, 4, 32, 10), (20, 4), 32, 256),
 }
-RUNS = {"cpu": (1, 16, 64, 256, 1024, 4096), "cuda": (1, 16, 64, 256, 1024, 4096)}
+RUNS = (1, 16, 64, 256, 1024, 4096)
 COMPILED = (64, 256, 4096)  # numbers of runs at which the compiled step is measured too
+JAX = Path(__file__).parent / "peers" / "jax_sweep.py"
 EXAMPLES = 2048  # a measurement is one epoch, so that shuffling counts as much as in use
 
 
@@ -62,29 +69,58 @@ def flops(name: str, device) -> int:
     return counter.get_total_flops()
 
 
-def run(device: torch.device) -> list[dict]:
+def configurations(device: torch.device) -> Iterator[tuple[str, int, bool, bool]]:
+    """(model, runs, compiled, graph); on a GPU what says most comes first, for time may run out."""
+    if device.type == "cpu":
+        for name, (*_, most) in MODELS.items():
+            for count in (c for c in RUNS if c <= most):
+                for compiled in (False, True) if count in COMPILED else (False,):
+                    yield name, count, compiled, False
+        return
+    perceptrons = [name for name in MODELS if name.startswith("MLP")]
+    for count in sorted(RUNS, key=lambda c: (c not in COMPILED, c)):
+        yield from ((name, count, False, True) for name in MODELS)
+    yield from ((name, count, True, True) for count in COMPILED[1:] for name in perceptrons)
+    yield from ((name, count, False, False) for count in COMPILED for name in MODELS)
+    yield from ((name, count, True, False) for count in COMPILED[1:] for name in perceptrons)
+
+
+def peer(name: str, count: int) -> float | None:
+    """Steps a second of the same work in JAX; None where it is not installed or fails."""
+    if not find_spec("jax") or not name.startswith("MLP"):
+        return None
+    command = [sys.executable, JAX, name.removeprefix("MLP "), str(MODELS[name][2]), str(count)]
+    env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    return json.loads(done.stdout)["steps per second"] if done.returncode == 0 else None
+
+
+def run(device: torch.device) -> Iterator[dict]:
     """Steps a second and ratios to the plain loop, for each model and number of runs."""
-    rows, most = [], peak(device)
+    most, jax = peak(device), lru_cache(None)(peer)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for name, (model, shape, batch, most_runs) in MODELS.items():
-            data, each = noise(shape, device), flops(name, device)
+
+        @lru_cache(None)
+        def around(name):
+            """What all rows of a model share: data, operations of a step, one loop, two loops."""
             one = plain(name, device.type, 100)
             two = sum(pool.map(plain, [name] * 2, [device.type] * 2, [100] * 2))
-            steps = EXAMPLES // batch
-            for count in RUNS[device.type]:
-                if device.type == "cpu" and count > most_runs:
-                    continue
-                for compiled in (False, True) if count in COMPILED else (False,):
-                    sweep = Sweep(model, adam, data, batch=batch, compile=compiled)
-                    runs = sweep.start(range(count), lr=1e-3)
-                    took = seconds(partial(sweep.advance, runs, steps))
-                    rate = count * steps / took
-                    row = {"model": name, "batch": batch, "runs": count, "compiled": compiled}
-                    row |= {"steps per second": rate, "plain loop": one, "ratio": rate / one}
-                    row |= {"two plain loops": two, "ratio to two": rate / two}
-                    row["share of peak"] = rate * each / most
-                    rows.append(row)
-                    print(f"{name}, {count} runs{', compiled' * compiled}: {rate:,.0f} steps/s,")
-                    print(f"  {rate / one:.1f} x one loop, {rate * each / most:.0%} of peak")
-                    sys.stdout.flush()
-    return rows
+            return noise(MODELS[name][1], device), flops(name, device), one, two
+
+        for name, count, compiled, graph in configurations(device):
+            model, _, batch, _ = MODELS[name]
+            data, each, one, two = around(name)
+            how = {"compile": compiled, "graph": graph}
+            sweep, steps = Sweep(model, adam, data, batch=batch, **how), EXAMPLES // batch
+            runs = sweep.start(range(count), lr=1e-3)
+            rate = count * steps / seconds(partial(sweep.advance, runs, steps))
+            row = {"model": name, "batch": batch, "runs": count, "compiled": compiled}
+            row |= {"graph": graph, "steps per second": rate, "plain loop": one}
+            row |= {"ratio": rate / one, "two plain loops": two, "ratio to two": rate / two}
+            row["share of peak"] = rate * each / most
+            if theirs := jax(name, count):
+                row |= {"JAX": theirs, "ratio to JAX": rate / theirs}
+            words = "".join(f", {k}" for k in ("compiled", "graph") if row[k])
+            print(f"{name}, {count} runs{words}: {rate:,.0f} steps/s,")
+            print(f"  {rate / one:.1f} x one loop, {row['share of peak']:.0%} of peak", flush=True)
+            yield row

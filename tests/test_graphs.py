@@ -82,7 +82,9 @@ def test_the_outputs_of_a_call_may_be_the_arguments_of_the_next(captured):
 
 
 def net():
-    return nn.Sequential(nn.Linear(6, 5, bias=False), BatchNorm(5), nn.ReLU(), Dropout(0.7), nn.Linear(5, 3))
+    return nn.Sequential(
+        nn.Linear(6, 5, bias=False), BatchNorm(5), nn.ReLU(), Dropout(0.7), nn.Linear(5, 3)
+    )
 
 
 @pytest.mark.parametrize("rule", [o.sgd, o.adam, o.amsgrad], ids=lambda rule: rule.__name__)
