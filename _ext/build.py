@@ -202,7 +202,7 @@ def execute() -> None:
     stale = [n for n, nb in notebooks.items() if keys.get(n) != now[n] or not cached(cache, nb)]
     cells = sum(c.cell_type == "code" for name in stale for c in notebooks[name].cells)
     prepare_kernels()
-    os.environ.pop("NETTRAIN_SEED", None)  # the book is built with its own seeds
+    os.environ.pop("NETTRAIN_BASE", None)  # the book is built with its own seeds
     failed = False
     with tqdm(total=cells, desc="cells", unit="cell", disable=not stale) as bar:
         with ThreadPoolExecutor(max_workers=2) as pool:

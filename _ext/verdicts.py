@@ -46,7 +46,7 @@ def accept() -> None:
 
 
 def look_again() -> None:
-    """Every chapter with NETTRAIN_SEED = 1, 2, 3, but for those already seen as they are now."""
+    """Every chapter with NETTRAIN_BASE = 1, 2, 3, but for those already seen as they are now."""
     wanted = {r["chapter"] for r in build.read_json(COMMITTED).values()}
     names = [name for name in build.chapters() if name in wanted]
     seen = build.read_json(SECOND)
@@ -56,7 +56,7 @@ def look_again() -> None:
     seen = {name: seen[name] for name in names}
     for seed in ("1", "2", "3"):
         todo = [name for name in names if seed not in seen[name]["seeds"]]
-        os.environ["NETTRAIN_SEED"] = seed
+        os.environ["NETTRAIN_BASE"] = seed
         build.prepare_kernels()
         with tqdm(total=len(todo), desc=f"seed {seed}") as bar, ThreadPoolExecutor(2) as pool:
             jobs = {pool.submit(verdicts_of, name): name for name in todo}

@@ -217,7 +217,7 @@ def lectures(part: str, options, seconds: float) -> str:
                 report = Path(folder) / f"{name}.{base}.json"
                 command = [sys.executable, "-m", "benchmarks.cells", f"chapters/{name}.ipynb"]
                 command += [str(report)] + (["--cells", "2"] if options.tiny else [])
-                running.append((name, base, report, Job(command, options, NETTRAIN_SEED=str(base))))
+                running.append((name, base, report, Job(command, options, NETTRAIN_BASE=str(base))))
             if not running:
                 break
             time.sleep(0.1)

@@ -1,7 +1,11 @@
 """Data sets with fixed splits, as tensors on the device.
 
-No download: mnist, digits, mnist1d, spirals, moons. Network or local copy: mnist(full=True),
-fashion_mnist, cifar10. Images are x [n, c, h, w] and signals [n, 1, length], float32; y is int64.
+No download: mnist, fashion, digits, mnist1d, spirals, moons. Network or local copy:
+mnist(full=True), fashion_mnist, cifar10. Images are x [n, c, h, w] and signals [n, 1, length],
+float32; y is int64.
+
+A base (`base`) other than 0 draws anew which examples of mnist, fashion and digits train, choose
+and test, and all of the generated sets. The large sets keep the splits that others publish with.
 """
 
 import gzip
@@ -29,6 +33,17 @@ def device() -> torch.device:
     """CUDA if there is one, else the CPU; the environment variable NETTRAIN_DEVICE overrides."""
     best = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(os.environ.get("NETTRAIN_DEVICE", best))
+
+
+def base() -> int:
+    """Which of many drawings of everything: NETTRAIN_BASE in the environment, 0 without it.
+
+    Raises ValueError for what is not 0, 1, 2, ...
+    """
+    text = os.environ.get("NETTRAIN_BASE", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"NETTRAIN_BASE={text!r} is not one of 0, 1, 2, ...")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,19 @@ def _data(name, x, y, cuts) -> Data:
     return Data(name, *splits).to(device())
 
 
+def _drawn(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The same rows in the order of this base."""
+    if base() == 0:
+        return arrays
+    order = _random(0).permutation(len(arrays[0]))
+    return tuple(a[order] for a in arrays)
+
+
+def _random(seed: int) -> np.random.RandomState:
+    """Of a seed and the base; its stream is frozen, that of default_rng is not."""
+    return np.random.RandomState([seed, base()] if base() else seed)
+
+
 # ---- real data that come with the packages
 
 
@@ -95,17 +123,38 @@ def mnist(*, side: int = 28, full: bool = False) -> Data:
     download. side=14 or 7 averages blocks of pixels. full=True loads all 70,000 (50,000 / 10,000 /
     10,000). LeCun, Cortes & Burges, CC BY-SA 3.0; provenance in nettrain/mnist10k.md.
     """
-    if side not in (28, 14, 7):
-        raise ValueError(f"side={side} is none of 28, 14, 7")
+    _check_side(side)
     if full:
         images, labels = _openml("MNIST", 554, (70_000, 28, 28), _SHIPPED)
-        cuts = (50_000, 60_000)
-    else:
-        with np.load(files("nettrain") / "mnist10k.npz") as f:
-            images, labels = f["images"], f["labels"]
-        cuts = (7_000, 8_000)
-    x = F.avg_pool2d(torch.as_tensor(images)[:, None].float(), 28 // side)
-    return _data(f"MNIST {side}x{side}", x, labels, cuts)
+        return _data(f"MNIST {side}x{side}", _pixels(images, side), labels, (50_000, 60_000))
+    return _shipped(f"MNIST {side}x{side}", "mnist10k.npz", side)
+
+
+def fashion(*, side: int = 28) -> Data:
+    """Pictures of clothes of ten kinds, x [n, 1, side, side], 7,000 / 1,000 / 2,000.
+
+    10,000 of Fashion-MNIST's training images ship with the package, no download, with the sizes and
+    splits of `mnist`. Xiao, Rasul & Vollgraf 2017, MIT licence; provenance in
+    nettrain/fashion10k.md. `fashion_mnist` has all 70,000.
+    """
+    _check_side(side)
+    return _shipped(f"Fashion-MNIST {side}x{side}", "fashion10k.npz", side)
+
+
+def _check_side(side: int) -> None:
+    if side not in (28, 14, 7):
+        raise ValueError(f"side={side} is none of 28, 14, 7")
+
+
+def _shipped(name: str, file: str, side: int) -> Data:
+    with np.load(files("nettrain") / file) as f:
+        images, labels = _drawn(f["images"], f["labels"])
+    return _data(name, _pixels(images, side), labels, (7_000, 8_000))
+
+
+def _pixels(images: np.ndarray, side: int) -> Tensor:
+    """[n, 28, 28] -> [n, 1, side, side], means over blocks."""
+    return F.avg_pool2d(torch.as_tensor(images)[:, None].float(), 28 // side)
 
 
 def digits() -> Data:
@@ -113,7 +162,7 @@ def digits() -> Data:
 
     Shuffled first, so that all 13 writers stand in every split. Alpaydin & Kaynak 1998.
     """
-    images, labels = load_digits().images, load_digits().target
+    images, labels = _drawn(load_digits().images, load_digits().target)
     order = np.random.RandomState(0).permutation(len(labels))
     return _data("Digits 8x8", images[order, None], labels[order], (1_200, 1_497))
 
@@ -129,7 +178,7 @@ def mnist1d(*, n: int = 5_000, seed: int = 0) -> Data:
     Greydanus & Kobak, arXiv:2011.14439: their templates and strengths, our random numbers.
     """
     _check_sample(n)
-    random = np.random.RandomState(seed)  # its stream is frozen, that of default_rng is not
+    random = _random(seed)
     y = np.arange(n) % 10
 
     t = (_TEMPLATES - _TEMPLATES.mean(1, keepdims=True)) / _TEMPLATES.std(1, keepdims=True)
@@ -174,7 +223,7 @@ def spirals(*, n: int = 1_000, noise: float = 0.03, seed: int = 0) -> Data:
     noise  deviation of each coordinate, where the spirals end at radius 1 and pass 1/3 apart
     """
     _check_sample(n, noise)
-    random = np.random.RandomState(seed)
+    random = _random(seed)
     y = np.arange(n) % 2
     radius = np.sqrt(random.rand(n))  # √: about as many points on each piece of the same length
     angle = 3 * np.pi * radius + np.pi * y
@@ -188,7 +237,7 @@ def moons(*, n: int = 1_000, noise: float = 0.2, seed: int = 0) -> Data:
     noise  deviation of each coordinate, where the half circles have radius 1
     """
     _check_sample(n, noise)
-    x, y = make_moons(n, noise=noise, random_state=seed)
+    x, y = make_moons(n, noise=noise, random_state=_random(seed))
     return _data("Moons", x, y, _shares(n))
 
 

@@ -37,7 +37,7 @@ def session(tmp_path, monkeypatch):
     argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
     spec = {"argv": argv, "display_name": "Colab", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
-    for name in ("PYTHONPATH", "NETTRAIN_BUILD", "NETTRAIN_SEED"):
+    for name in ("PYTHONPATH", "NETTRAIN_BUILD", "NETTRAIN_BASE"):
         monkeypatch.delenv(name, raising=False)
     # the repository's address leads to this checkout, so that the first cell installs its commit
     url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import re
 import tarfile
 from importlib.resources import files
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits, make_moons
 from sklearn.linear_model import LogisticRegression
 
 from nettrain import data
-from nettrain.data import cifar10, digits, fashion_mnist, mnist, mnist1d, moons, spirals
+from nettrain.data import cifar10, digits, fashion, fashion_mnist, mnist, mnist1d, moons, spirals
 
 GENERATED = [mnist1d, spirals, moons]
 OFFLINE = [
@@ -26,6 +27,8 @@ OFFLINE = [
     (mnist, (1, 28, 28), 10, (7_000, 1_000, 2_000)),
     (lambda: mnist(side=14), (1, 14, 14), 10, (7_000, 1_000, 2_000)),
     (lambda: mnist(side=7), (1, 7, 7), 10, (7_000, 1_000, 2_000)),
+    (fashion, (1, 28, 28), 10, (7_000, 1_000, 2_000)),
+    (lambda: fashion(side=7), (1, 7, 7), 10, (7_000, 1_000, 2_000)),
     (digits, (1, 8, 8), 10, (1_200, 297, 300)),
     (mnist1d, (1, 40), 10, (3_000, 1_000, 1_000)),
     (spirals, (2,), 2, (600, 200, 200)),
@@ -110,7 +113,7 @@ def test_same_data_on_every_call(make, shape, classes, sizes):
     assert same(make(), make())
 
 
-@pytest.mark.parametrize("make", [mnist, mnist1d, spirals, moons])
+@pytest.mark.parametrize("make", [mnist, fashion, mnist1d, spirals, moons])
 def test_no_example_stands_twice(make):
     x, _ = all_of(make())
     assert len(set(rows(x))) == len(x)
@@ -160,16 +163,70 @@ def test_the_environment_chooses_the_device(monkeypatch):
     assert data.device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-# ---- MNIST
+# ---- bases
 
 
-def test_shipped_digits_are_those_of_the_provenance_page():
-    page = (files("nettrain") / "mnist10k.md").read_text(encoding="utf-8")
-    shipped = (files("nettrain") / "mnist10k.npz").read_bytes()
+@pytest.fixture
+def at_base(monkeypatch):
+    def make(which, number):
+        monkeypatch.setenv("NETTRAIN_BASE", str(number))
+        return which()
+
+    return make
+
+
+REAL = [mnist, fashion, digits]
+
+
+@pytest.mark.parametrize("which", REAL)
+def test_a_base_splits_the_same_pool_in_another_way(at_base, which):
+    first, other, again = (at_base(which, number) for number in (0, 1, 1))
+    assert same(other, again) and not same(first, other)
+    assert [len(s) for s in splits(first)] == [len(s) for s in splits(other)]
+    # of the same pool: equal numbers of each class, pixels that differ by the scaling only
+    labels = [all_of(d)[1].bincount() for d in (first, other)]
+    assert labels[0].equal(labels[1])
+    flat = [all_of(d)[0].flatten(1).double() for d in (first, other)]
+    flat = [(x - x.mean()) / x.std() for x in flat]
+    sums = [x.square().sum(1).sort().values for x in flat]
+    torch.testing.assert_close(sums[0], sums[1], rtol=1e-3, atol=1e-3)
+    # as many of the old test examples are in the new test set as chance puts there
+    old, new = ({tuple(r) for r in _coarse(s)} for s in (first.test, other.test))
+    share = len(first.test) / sum(map(len, splits(first)))
+    expected = share * len(first.test)
+    assert abs(len(old & new) - expected) < 5 * math.sqrt(expected)
+
+
+def _coarse(split):
+    """Each picture as bits: which pixels lie above its own mean. It survives the scaling."""
+    x = split.x.flatten(1)
+    return (x > x.mean(1, keepdim=True)).int().tolist()
+
+
+@pytest.mark.parametrize("which", [mnist1d, spirals, moons])
+def test_a_base_draws_other_data_of_the_same_kind(at_base, which):
+    first, other, again = (at_base(which, number) for number in (0, 3, 3))
+    assert same(other, again) and not set(rows(all_of(first)[0])) & set(rows(all_of(other)[0]))
+    assert all_of(first)[1].bincount().equal(all_of(other)[1].bincount())
+
+
+@pytest.mark.parametrize("text", ["-1", "one", "1.5", "", "²"])
+def test_what_is_not_a_base_is_refused(at_base, text):
+    with pytest.raises(ValueError, match=f"^NETTRAIN_BASE={text!r} is not one of 0, 1, 2, "):
+        at_base(data.base, text)
+
+
+# ---- MNIST and Fashion-MNIST
+
+
+@pytest.mark.parametrize("name, make", [("mnist10k", mnist), ("fashion10k", fashion)])
+def test_shipped_pictures_are_those_of_the_provenance_page(name, make):
+    page = (files("nettrain") / f"{name}.md").read_text(encoding="utf-8")
+    shipped = (files("nettrain") / f"{name}.npz").read_bytes()
     sha256 = re.search(r"\| sha256 \| `(\w{64})` \|", page)[1]
     assert hashlib.sha256(shipped).hexdigest() == sha256
     assert f"{len(shipped):,} bytes" in page
-    counts = all_of(mnist())[1].bincount()
+    counts = all_of(make())[1].bincount()
     assert f"| of each class | {', '.join(map(str, counts.tolist()))} |" in page
 
 
@@ -439,7 +496,7 @@ def idx(array) -> bytes:
 
 
 @pytest.fixture
-def fashion(monkeypatch, cache, tmp_path):
+def debian(monkeypatch, cache, tmp_path):
     """The four files with tiny images, 2x2, and what they hold."""
     labels, images = labels_and_images(70_000, (2, 2))
     parts = [images[:60_000], labels[:60_000], images[60_000:], labels[60_000:]]
@@ -453,8 +510,8 @@ def fashion(monkeypatch, cache, tmp_path):
     return tmp_path / "fashion-mnist", images, labels
 
 
-def test_fashion_mnist_is_read_from_debians_package(fashion):
-    _, images, labels = fashion
+def test_fashion_mnist_is_read_from_debians_package(debian):
+    _, images, labels = debian
     d = fashion_mnist()
     assert [len(s) for s in splits(d)] == [50_000, 10_000, 10_000]
     x, y = all_of(d)
@@ -465,15 +522,15 @@ def test_fashion_mnist_is_read_from_debians_package(fashion):
     np.testing.assert_allclose(x[:, 0].numpy(), expected, atol=1e-5)
 
 
-def test_fashion_mnist_is_sought_elsewhere_when_a_file_lacks(fashion):
-    folder, *_ = fashion
+def test_fashion_mnist_is_sought_elsewhere_when_a_file_lacks(debian):
+    folder, *_ = debian
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(RuntimeError, match="Fashion-MNIST is neither in scikit-learn's cache"):
         fashion_mnist()
 
 
-def test_a_changed_file_of_fashion_mnist_is_refused(fashion):
-    folder, *_ = fashion
+def test_a_changed_file_of_fashion_mnist_is_refused(debian):
+    folder, *_ = debian
     path = folder / "t10k-labels-idx1-ubyte.gz"
     raw = bytearray(gzip.decompress(path.read_bytes()))
     raw[100] ^= 1
@@ -488,8 +545,8 @@ def test_a_changed_file_of_fashion_mnist_is_refused(fashion):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-50], lambda b: b"no gzip", lambda b: b""])
-def test_a_broken_file_of_fashion_mnist_is_refused(fashion, damage):
-    folder, *_ = fashion
+def test_a_broken_file_of_fashion_mnist_is_refused(debian, damage):
+    folder, *_ = debian
     path = folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RuntimeError, match="train-images-idx3-ubyte.gz is damaged.*expected"):

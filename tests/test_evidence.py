@@ -168,7 +168,7 @@ def test_paired_takes_the_last_row_of_each_run():
 def test_seeds_and_tuning_seeds_never_meet(monkeypatch):
     used = set()
     for base in range(4):
-        monkeypatch.setenv("NETTRAIN_SEED", str(base))
+        monkeypatch.setenv("NETTRAIN_BASE", str(base))
         now = set(evidence.seeds(1000)) | set(evidence.tuning_seeds(1000))
         assert len(now) == 2000 and not now & used
         used |= now

@@ -75,7 +75,8 @@ def test_the_lowest_files_import_nothing_of_the_package(name):
 def test_a_model_knows_layers_and_data_know_nothing():
     layers = {"dropout", "normalization", "initializers", "blocks", "draws"}
     assert inside("models") <= layers | {"checks"}
-    assert inside("data") == inside("lab.evidence") == inside("lab.figures") == set()
+    assert inside("data") == inside("lab.pooling") == inside("lab.figures") == set()
+    assert inside("lab.evidence") == {"data"}
     assert inside("lab.adapter") == {"optimizers", "lab.recording"}
 
 

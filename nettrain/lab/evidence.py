@@ -2,7 +2,6 @@
 
 import html
 import json
-import os
 import platform
 import warnings
 from collections.abc import Callable
@@ -14,6 +13,8 @@ import pandas as pd
 import torch
 from scipy.stats import bootstrap
 
+from nettrain.data import base
+
 METADATA = "nettrain.verdict"  # where a notebook's output holds the record, for the book to collect
 
 
@@ -21,9 +22,9 @@ VERDICTS = ("supported", "contradicted", "no difference that matters", "undecide
 
 
 def seeds(n: int = 32) -> range:
-    """n seeds to judge with. NETTRAIN_SEED=1, 2, ... in the environment gives others."""
-    base = 100_000 * int(os.environ.get("NETTRAIN_SEED", 0))
-    return range(base, base + n)
+    """n seeds to judge with, other ones for every base (`data.base`)."""
+    first = 100_000 * base()
+    return range(first, first + n)
 
 
 def tuning_seeds(n: int = 4) -> range:
