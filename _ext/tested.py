@@ -8,7 +8,7 @@ import ast
 from collections import defaultdict
 from functools import cache
 
-from _ext import build
+from _ext import build, dependencies
 
 Tests = dict[str, set[str]]  # file -> its tests
 
@@ -78,7 +78,7 @@ def tests(module: str, name: str) -> Tests:
     name = name.split(".")[0]
     if found := uses().get(f"{module}.{name}"):
         return found
-    defined = definitions(ast.parse(build.file_of(module).read_text("utf-8")))
+    defined = definitions(ast.parse(dependencies.file_of(module).read_text("utf-8")))
     found = defaultdict(set)
     for user in (user for user in defined if name in reached(user, defined)):
         for file, some in uses().get(f"{module}.{user}", {}).items():

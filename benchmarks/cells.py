@@ -39,7 +39,16 @@ def run(notebook: Path, file: Path, most: int | None = None) -> dict:
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"][:most]
     report = {"notebook": notebook.stem, "cells": 0, "of": len(sources), "seconds": 0.0}
-    report |= {"peak_mb": None, "warnings": [], "records": [], "error": None, "lacks": None}
+    import torch
+
+    report |= {
+        "torch": torch.__version__,
+        "peak_mb": None,
+        "warnings": [],
+        "records": [],
+        "error": None,
+        "lacks": None,
+    }
     start, space = time.perf_counter(), prepare(report)
     for number, source in enumerate(sources, 1):
         try:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu --out results --minutes 8      on the machine that has the GPU
     python -m benchmarks.gpu --merge results                here: into benchmarks/results/cuda.json
+    python -m _ext.replicate --merge results/bases.jsonl    and into nettrain/replications.json
     python -m benchmarks.gpu --out dry --device cpu --tiny  a dry run
 
 Needs a checkout, torch, numpy, scipy, pandas, scikit-learn, seaborn, matplotlib, tqdm, sympy,
@@ -23,6 +24,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+
+from _ext.replicate import code_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARES = {"tests": 0.22, "step": 0.08, "sweep": 0.2, "chapters": 0.4, "bases": 0.1}
@@ -209,6 +212,7 @@ def lectures(part: str, options, seconds: float) -> str:
     """
     end, running, bad = time.monotonic() + seconds, [], 0
     queue = jobs(part, options)
+    codes = {name: code_of(name) for name in names_of(options)}
     together = max(1, min(TOGETHER, (os.cpu_count() or 1) // THREADS))
     with tempfile.TemporaryDirectory() as folder:
         while True:
@@ -226,7 +230,8 @@ def lectures(part: str, options, seconds: float) -> str:
                     job.kill()
                 if not job.poll():
                     continue
-                row = {"chapter": name, "base": base, "ended": job.ended}
+                row = {"chapter": name, "base": base, "ended": job.ended, "code": codes[name]}
+                row["date"] = date.today().isoformat()
                 row |= json.loads(report.read_text("utf-8")) if report.exists() else {}
                 row["wall_s"] = round(job.seconds, 1)
                 append(options.out / f"{part}.jsonl", row)
@@ -239,11 +244,7 @@ def lectures(part: str, options, seconds: float) -> str:
 
 def jobs(part: str, options) -> Iterator[tuple[str, int]]:
     """(lecture, base): base 0 is the book's own."""
-    names = sorted(p.stem for p in (ROOT / "chapters").glob("*.ipynb") if p.stem != "verdicts")
-    # the longest first, so that none of them is left over for the end
-    names.sort(key=lambda n: -(ROOT / "chapters" / f"{n}.ipynb").stat().st_size)
-    if options.tiny:
-        names = names[:2]
+    names = names_of(options)
     if part == "chapters":
         yield from ((name, 0) for name in names)
         return
@@ -251,6 +252,13 @@ def jobs(part: str, options) -> Iterator[tuple[str, int]]:
     while not (options.tiny and base > 1):
         yield from ((name, base) for name in names)
         base += 1
+
+
+def names_of(options) -> list[str]:
+    """The lectures, the longest first, so that none of them is left over for the end."""
+    names = [p.stem for p in (ROOT / "chapters").glob("*.ipynb") if p.stem != "verdicts"]
+    names.sort(key=lambda n: -(ROOT / "chapters" / f"{n}.ipynb").stat().st_size)
+    return names[:2] if options.tiny else names
 
 
 # ------------------------------------------------------------------------ files and merging

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from jupyter_cache import get_cache
 
-from _ext import build, verdicts
+from _ext import build, dependencies, verdicts
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -81,10 +81,10 @@ def test_cells_are_short(path):
 def test_chapter_imports_only_what_colab_has_or_it_installs(path):
     source = "\n".join(c.source for c in code(path))
     installed = set(re.findall(r"(?m)%pip install -q (\w+)$", source))
-    modules = {build.file_of(m) for m in build.closure(imports(path))}
+    modules = {dependencies.file_of(m) for m in dependencies.closure(imports(path))}
     sources = [f.read_text() for f in modules] + [c.source for c in code(path)]
     for source in sources:
-        for node in build.syntax(source):
+        for node in dependencies.syntax(source):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -165,11 +165,13 @@ def test_a_changed_verdict_is_noticed():
 
 
 def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
-    reached = build.closure(build.imported("from nettrain.lab.sweep import sweep"))
+    reached = dependencies.closure(dependencies.imported("from nettrain.lab.sweep import sweep"))
     assert {"lab.sweep", "lab.training", "data", "optimizers", "draws"} <= reached
     assert not {"lab.adapter", "lab.figures", "misprints", "lab.evidence"} & reached
-    assert build.closure(build.imported("from nettrain import schedules")) == {"schedules"}
-    assert build.imported("import nettrain\n%pip install x\n!ls\nimport os") == set()
+    assert dependencies.closure(dependencies.imported("from nettrain import schedules")) == {
+        "schedules"
+    }
+    assert dependencies.imported("import nettrain\n%pip install x\n!ls\nimport os") == set()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _ext import build
+from _ext import build, dependencies
 from exercises import blank, child, grader
 from exercises.grader import Limits
 
@@ -413,7 +413,7 @@ IMPORTS = {
 
 @pytest.mark.parametrize("code", IMPORTS.values(), ids=IMPORTS)
 def test_the_build_finds_what_a_cell_imports(code):
-    assert build.imported(code) == {"optimizers"}
+    assert dependencies.imported(code) == {"optimizers"}
 
 
 def test_the_build_does_not_read_what_is_no_python():
@@ -423,7 +423,7 @@ def test_the_build_does_not_read_what_is_no_python():
         "'''\nfrom nettrain import optimizers\n'''",
         "!python -c 'from nettrain import optimizers'",
     ):
-        assert build.imported(code) == set()
+        assert dependencies.imported(code) == set()
 
 
 def test_the_build_tells_which_cell_it_cannot_read(monkeypatch, tmp_path):
@@ -434,9 +434,10 @@ def test_the_build_tells_which_cell_it_cannot_read(monkeypatch, tmp_path):
     (tmp_path / "nettrain").mkdir()
     (tmp_path / "nettrain" / "one.py").write_text("x = (")
     nbformat.write(made, tmp_path / "two.ipynb")
-    monkeypatch.setattr(build, "ROOT", tmp_path)
+    for module in (build, dependencies):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     with pytest.raises(ValueError, match=r"nettrain/one\.py, line 1: '\(' was never closed"):
-        build.closure({"one"})
+        dependencies.closure({"one"})
     monkeypatch.setattr(build, "BUILD", tmp_path)
     monkeypatch.setattr(build, "chapters", lambda: ["two"])
     with pytest.raises(SystemExit, match="two: code cell 2, line 2"):
@@ -445,4 +446,4 @@ def test_the_build_tells_which_cell_it_cannot_read(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("source", [textwrap.dedent(s) for s in HARMLESS])
 def test_the_build_reads_all_that_the_grader_runs(source):
-    build.imported(source)
+    dependencies.imported(source)

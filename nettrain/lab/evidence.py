@@ -61,6 +61,15 @@ def interval(x, statistic: Callable = np.mean, level: float = 0.95) -> tuple[flo
     return center, *map(float, found)
 
 
+def standard_error(x, statistic: Callable = np.mean) -> float:
+    """Of the mean of x [n], std(x) / √n; of other statistics, over 10,000 bootstrap resamples."""
+    x = np.asarray(x, dtype=float)
+    if statistic is np.mean:
+        return float(x.std(ddof=1) / np.sqrt(len(x)))
+    how = {"n_resamples": 10_000, "method": "percentile", "rng": 0}
+    return float(bootstrap((x,), statistic, **how).standard_error)
+
+
 def paired(table: pd.DataFrame, value: str, by: str = "method") -> pd.DataFrame:
     """The value that each run ends with: a row per seed, a column per method, so rows are pairs."""
     last = table.groupby([by, "seed"], sort=False)["step"].transform("max")
@@ -136,9 +145,11 @@ class Claim:
             where = f"claim {self.id} {name}".strip()
             raise ValueError(f"{where}: {a.shape} and {b.shape} values cannot be paired")
         effect, low, high = interval(a - b, statistic)
+        error = standard_error(a - b, statistic)
         own = {"a": float(statistic(a)), "b": float(statistic(b))}
         says = verdict(low, high, self.margin, self.predicts)
-        return {"effect": effect, "low": low, "high": high, "n": len(a), **own, "verdict": says}
+        found = {"effect": effect, "error": error, "low": low, "high": high, "n": len(a)}
+        return found | own | {"verdict": says}
 
     def exact(self, holds: bool, error: float, tolerance: float, scope: str) -> dict:
         """Judge an exact claim: true or false by a proof or a float64 computation."""

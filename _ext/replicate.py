@@ -1,0 +1,325 @@
+"""Repeat the lectures with other bases, and keep what they found in nettrain/replications.json.
+
+    python -m _ext.replicate [--chapters losses depth] [--bases 6] [--budget MINUTES]
+    python -m _ext.replicate --merge FILE ...     what was made on other machines
+    python -m _ext.replicate --show               verdicts, states, τ, and what is missing
+
+A base (`nettrain.data.base`) draws everything anew; base 0 is the book's own and is not pooled.
+Lectures run without Jupyter, two at a time. Each finished base of a lecture is a file in
+_build/replications, so that a kill loses only what was running. What was made by other code, of the
+lecture or of the modules that it imports, is not mixed in; docstrings and comments do not count. A
+claim that is stated in other words gets bases that its lecture has never seen.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from _ext.dependencies import ROOT, closure, file_of, imported
+from benchmarks.cells import MAGIC
+from nettrain.lab import pooling
+
+STORE = ROOT / "_build" / "replications"
+KEPT = ROOT / "nettrain" / "replications.json"
+SPEC = ("says", "measure", "margin", "unit", "predicts")  # what a claim is
+
+
+# ------------------------------------------------------------------------- code and claims
+
+
+def lectures() -> list[str]:
+    """The lectures that judge claims, those that take long first."""
+    names = {r["chapter"].split("/")[-1] for r in read(ROOT / "nettrain/evidence.json").values()}
+    return sorted(names, key=lambda n: -(ROOT / "chapters" / f"{n}.ipynb").stat().st_size)
+
+
+def code_of(name: str) -> str:
+    """A hash of what a lecture's numbers depend on: its cells and modules, without their words."""
+    book = json.loads((ROOT / "chapters" / f"{name}.ipynb").read_text("utf-8"))
+    cells = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
+    cells = [MAGIC.sub(r"\1pass", source) for source in cells]
+    modules = closure(set().union(*map(imported, cells)))
+    sources = cells + [file_of(m).read_text("utf-8") for m in sorted(modules)]
+    h = hashlib.sha256("\0".join(map(without_words, sources)).encode())
+    for path in sorted((ROOT / "nettrain").glob("*.npz")) if "data" in modules else ():
+        h.update(path.read_bytes())
+    return h.hexdigest()[:16]
+
+
+def without_words(source: str) -> str:
+    """The syntax tree of Python without docstrings and positions."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            body[0].value.value = ""
+    return ast.dump(tree)
+
+
+def spec_of(record: dict) -> str:
+    """A hash of a claim as it is stated, with its conditions."""
+    stated = [record[part] for part in SPEC] + sorted(record["conditions"])
+    return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------------------- files
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def kept() -> dict:
+    """{"lectures": {name: ...}, "claims": {id: ...}}, as `save` writes it."""
+    return read(KEPT) or {"lectures": {}, "claims": {}}
+
+
+def save(found: dict) -> None:
+    """One line for every base of a lecture and every condition of a claim: diffs can be read."""
+    lines, end = ["{"], lambda k, n: "," if k < n - 1 else ""
+    for i, (part, entries) in enumerate(sorted(found.items(), reverse=True)):
+        lines.append(f' "{part}": {{')
+        for j, (name, entry) in enumerate(sorted(entries.items())):
+            lines.append(f"  {json.dumps(name)}: {{")
+            for k, (key, value) in enumerate(entry.items()):
+                if isinstance(value, dict):
+                    inner = ",\n".join(
+                        f"    {json.dumps(a)}: {json.dumps(b)}" for a, b in value.items()
+                    )
+                    text = "{\n" + inner + "\n   }" if inner else "{}"
+                else:
+                    text = json.dumps(value)
+                lines.append(f"   {json.dumps(key)}: {text}{end(k, len(entry))}")
+            lines.append("  }" + end(j, len(entries)))
+        lines.append(" }" + end(i, len(found)))
+    whole(KEPT, "\n".join([*lines, "}"]) + "\n")
+
+
+def whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")  # all or nothing
+    part.write_text(text, "utf-8")
+    part.replace(path)
+
+
+# --------------------------------------------------------------------------------- running
+
+
+def replicate(names: list[str], bases: int, budget: float, together: int = 2) -> int:
+    """Fill up what is missing; 1 if a lecture failed."""
+    end = time.monotonic() + 60 * budget
+    collect()
+    jobs = missing(names, bases)
+    print(f"{len(jobs)} bases of lectures to do", flush=True)
+    failed = []
+    with ThreadPoolExecutor(together) as pool:
+        work = {pool.submit(one, *job, end): job for job in jobs}
+        for number, job in enumerate(as_completed(work), 1):
+            name, base = work[job]
+            said = job.result()
+            if said is None:
+                continue  # the time is up
+            collect()
+            print(f"{number} of {len(jobs)}: {name}, base {base}: {said}", flush=True)
+            failed += [] if said.startswith("done") else [f"{name}, base {base}"]
+    left = missing(names, bases)
+    print(f"missing: {len(left)}" + (f"; failed: {'; '.join(failed)}" if failed else ""))
+    return int(bool(failed))
+
+
+def missing(names: list[str], bases: int) -> list[tuple[str, int]]:
+    """(lecture, base) that are neither kept nor failed with the code as it is, base by base."""
+    have, todo = kept()["lectures"], []
+    for name in names:
+        entry = have.get(name, {})
+        same = entry.get("code") == code_of(name)
+        done = {*entry.get("bases", {}), *entry.get("failed", {})} if same else set()
+        first = entry.get("first", 1)
+        todo += [(b - first, name, b) for b in range(first, first + bases) if str(b) not in done]
+    order = {name: k for k, name in enumerate(names)}
+    return [(name, b) for _, name, b in sorted(todo, key=lambda x: (x[0], order[x[1]]))]
+
+
+def command(name: str, report: Path) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.cells", f"chapters/{name}.ipynb", str(report)]
+
+
+def one(name: str, base: int, end: float) -> str | None:
+    """Run one base of a lecture into a file of the store; how it ended, None if time is up."""
+    if time.monotonic() > end:
+        return None
+    code, start = code_of(name), time.monotonic()
+    STORE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=STORE) as folder:
+        report = Path(folder) / "report.json"
+        env = os.environ | {"NETTRAIN_BASE": str(base), "OMP_NUM_THREADS": "1"}
+        subprocess.run(command(name, report), cwd=ROOT, env=env, capture_output=True)
+        found = read(report)
+    row = found | {"chapter": name, "base": base, "code": code}
+    row["date"] = date.today().isoformat()
+    if found.get("cells", 0) < found.get("of", 1) and not found.get("error"):
+        return "ended without a report; it is tried again next time"
+    if code_of(name) != code:
+        return "the code was changed meanwhile; it is tried again next time"
+    whole(STORE / f"{name}.{base}.json", json.dumps(row))
+    took = f"{time.monotonic() - start:.0f} s"
+    return f"done, {took}" if not found["error"] else f"failed, {took}: {found['error']['message']}"
+
+
+def collect(rows: list[dict] | None = None) -> None:
+    """Bring finished files, or rows from elsewhere, into nettrain/replications.json."""
+    found, files = kept(), []
+    if rows is None:
+        files = sorted(STORE.glob("*.json")) if STORE.exists() else []
+        rows = [read(path) for path in files]
+    for row in rows:
+        add(found, row)
+    if rows:
+        save(found)
+    for path in files:
+        path.unlink()
+
+
+def add(found: dict, row: dict) -> bool:
+    """Add one base of a lecture; whether it was made by the lecture's code as it is now."""
+    name, base = row["chapter"], row["base"]
+    if row.get("code") != code_of(name) or base < 1:
+        return False
+    entry = found["lectures"].get(name)
+    if entry is None or entry["code"] != row["code"]:
+        entry = renewed(found, name, row)
+    if base < entry["first"]:
+        return False  # seen before a claim was amended
+    if row.get("error"):
+        error = row["error"]
+        entry["failed"][str(base)] = f"cell {error['cell']}: {error['type']}: {error['message']}"
+        return True
+    how = {"date": row["date"], "seconds": row["seconds"], "torch": row["torch"]}
+    devices = {r["device"] for r in row["records"]}
+    entry["bases"][str(base)] = how | {"device": ", ".join(sorted(devices))}
+    for record in row["records"]:
+        if any("tolerance" in c for c in record["conditions"].values()):
+            continue  # an exact claim
+        claim = found["claims"].setdefault(record["id"], {})
+        claim.setdefault("amended", 0)
+        claim |= {"chapter": name, "spec": spec_of(record), "margin": record["margin"]}
+        claim |= {"predicts": record["predicts"]}
+        effects = claim.setdefault("conditions", {})
+        for condition, c in record["conditions"].items():
+            numbers = [short(c[k]) for k in ("effect", "error", "a", "b")] + [c["n"]]
+            effects.setdefault(condition, {})[str(base)] = numbers
+    return True
+
+
+def renewed(found: dict, name: str, row: dict) -> dict:
+    """The entry of a lecture whose code is new: old bases go, and amended claims are counted."""
+    old = found["lectures"].get(name, {"first": 1, "bases": {}, "failed": {}})
+    claims = {k: c for k, c in found["claims"].items() if c["chapter"] == name}
+    new = {r["id"]: spec_of(r) for r in row.get("records", [])}
+    amended = [k for k, c in claims.items() if k in new and c["spec"] != new[k]]
+    used = [int(b) for b in (*old["bases"], *old["failed"])]
+    first = max([old["first"] - 1, *used]) + 1 if amended else old["first"]
+    for key, claim in claims.items():
+        claim["conditions"] = {}
+        claim["amended"] = claim.get("amended", 0) + (key in amended)
+        if new and key not in new:
+            del found["claims"][key]
+    entry = {"code": row["code"], "first": first, "bases": {}, "failed": {}}
+    found["lectures"][name] = entry
+    return entry
+
+
+def short(x: float) -> float:
+    return float(f"{x:.5g}")
+
+
+def report_in(line: str) -> dict | None:
+    """The report that a line holds; None for a line that a kill has torn, and for another one."""
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) and "chapter" in found else None
+
+
+def merge(files: list[Path]) -> int:
+    """Add bases from other machines: lines of reports, as in bases.jsonl; a torn one is left."""
+    for file in files:
+        if not file.exists():
+            raise SystemExit(f"{file} is not there")
+        text = file.read_text("utf-8")
+        rows = [r for line in text.splitlines() if (r := report_in(line))]
+        if not rows:
+            raise SystemExit(f"{file} holds no reports of lectures, as bases.jsonl does")
+        found = kept()
+        taken = [add(found, row) for row in rows if row.get("of") and row["cells"] == row["of"]]
+        save(found)
+        print(f"{file}: {sum(taken)} of {len(rows)} bases taken")
+    return 0
+
+
+# ----------------------------------------------------------------------------------- reading
+
+
+def bases_of(claim: dict) -> dict[pooling.Levels, pooling.Bases]:
+    """{(condition,): {base: (effect, error)}} of what is kept of a claim."""
+    return {
+        (name,): {int(b): (numbers[0], numbers[1]) for b, numbers in bases.items()}
+        for name, bases in claim["conditions"].items()
+        if len(bases) > 1
+    }
+
+
+def table() -> pd.DataFrame:
+    """A row for every condition of every claim: pooled effect, interval, τ, state, verdict."""
+    rows = []
+    for name, claim in sorted(kept()["claims"].items()):
+        conditions = bases_of(claim)
+        if not conditions:
+            continue
+        word = pooling.verdict(conditions, claim["margin"], predicts=claim["predicts"])
+        for (condition,), bases in conditions.items():
+            found = pooling.pooled(*zip(*bases.values(), strict=True))
+            errors = [e for _, e in bases.values()]
+            chance, agree = pooling.strength(found, claim["margin"])
+            row = {"claim": name, "verdict": word, "condition": condition, "effect": found.mean}
+            row |= dict(zip(("low", "high"), found.interval, strict=True))
+            row |= {"tau": found.tau, "error": sum(errors) / len(errors), "bases": len(bases)}
+            rows.append(row | {"state": pooling.state(found, claim["margin"]), "agree": agree})
+            rows[-1]["chance"] = chance
+    return pd.DataFrame(rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m _ext.replicate", description=__doc__)
+    parser.add_argument("--chapters", nargs="+", default=lectures(), choices=lectures())
+    parser.add_argument("--bases", type=int, default=6)
+    parser.add_argument("--budget", type=float, default=float("inf"), help="minutes")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--show", action="store_true")
+    options = parser.parse_args(argv)
+    if options.bases < 1 or not options.budget > 0:
+        parser.error(f"--bases {options.bases} --budget {options.budget}: give positive numbers")
+    if options.merge:
+        return merge(options.merge)
+    if options.show:
+        print(table().to_string(index=False, float_format="%.3g"))
+        return 0
+    return replicate(options.chapters, options.bases, options.budget)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

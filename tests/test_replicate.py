@@ -1,0 +1,221 @@
+"""Replications: what is kept, what is refused, and that a kill loses only what was running."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from _ext import replicate
+from nettrain.lab import pooling
+
+ROOT = Path(replicate.__file__).parent.parent
+CELL = """
+import numpy as np
+from nettrain import data
+from nettrain.lab.evidence import Claim
+draw = np.random.default_rng(data.base())
+claim = Claim("A19a", "One is above zero.", "one - zero", 0.5, "points")
+exact = Claim("A19b", "So it is.", "error")
+"""
+JUDGE = """
+claim.judge({"few": (1 + draw.normal(size=16), np.zeros(16))}, "noise")
+exact.exact(True, 0.0, 1e-9, "arithmetic")
+"""
+
+
+def write(path, *cells):
+    made = [{"cell_type": "code", "source": source} for source in cells]
+    path.write_text(json.dumps({"cells": made}))
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A checkout with two small lectures, run by this one's code."""
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "nettrain").mkdir()
+    for name in ("one", "two"):
+        write(tmp_path / "chapters" / f"{name}.ipynb", CELL, JUDGE)
+    evidence = {k: {"chapter": f"chapters/{k}"} for k in ("one", "two")}
+    (tmp_path / "nettrain" / "evidence.json").write_text(json.dumps(evidence))
+    monkeypatch.setattr(replicate, "ROOT", tmp_path)
+    monkeypatch.setattr(replicate, "STORE", tmp_path / "store")
+    monkeypatch.setattr(replicate, "KEPT", tmp_path / "replications.json")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def row(name="one", base=1, effect=1.0, **other):
+    """A report of a lecture, as `one` stores it."""
+    c = {"effect": effect, "error": 0.1, "a": effect, "b": 0.0, "n": 16, "verdict": "supported"}
+    record = {"id": "A19a", "says": "s", "measure": "m", "margin": 0.5, "unit": "", "device": "CPU"}
+    record |= {"predicts": "above", "conditions": {"few": c}}
+    made = {"chapter": name, "base": base, "code": replicate.code_of(name), "date": "2026-01-01"}
+    made |= {"cells": 2, "of": 2, "seconds": 1.0, "torch": "2.13.0", "error": None}
+    return made | {"records": [record | other]}
+
+
+def test_two_bases_of_a_lecture_from_the_command_to_the_table(house, capsys):
+    assert replicate.main(["--chapters", "one", "--bases", "2"]) == 0
+    found = json.loads((house / "replications.json").read_text())
+    assert list(found["claims"]) == ["A19a"]  # an exact claim needs no second base
+    kept = found["claims"]["A19a"]["conditions"]["few"]
+    for base in (1, 2):
+        x = 1 + np.random.default_rng(base).normal(size=16)
+        expected = [x.mean(), x.std(ddof=1) / 4, x.mean(), 0, 16]
+        assert kept[str(base)] == pytest.approx(expected, rel=1e-4)
+    assert found["lectures"]["one"]["bases"]["1"]["torch"].startswith("2.")
+    assert not list((house / "store").glob("*"))
+    capsys.readouterr()
+    assert replicate.main(["--chapters", "one", "--bases", "2"]) == 0  # nothing is left to do
+    assert "0 bases of lectures to do" in capsys.readouterr().out
+    assert replicate.main(["--show"]) == 0
+    assert "A19a" in capsys.readouterr().out
+
+
+def test_the_table_is_the_law_of_pooling(house):
+    replicate.collect([row(base=b, effect=e) for b, e in ((1, 1.0), (2, 1.4), (3, 0.9))])
+    (line,) = replicate.table().to_dict("records")
+    found = pooling.pooled([1.0, 1.4, 0.9], [0.1] * 3)
+    assert (line["effect"], line["tau"]) == pytest.approx((found.mean, found.tau))
+    assert (line["low"], line["high"]) == pytest.approx(found.interval)
+    assert line["state"] == pooling.state(found, 0.5) and line["agree"] == 3
+    assert line["verdict"] == {"above": "supported"}.get(line["state"], "open")
+
+
+def test_a_lecture_that_fails_is_kept_as_failed_and_not_tried_again(house, capsys):
+    write(house / "chapters" / "one.ipynb", CELL, "raise ValueError('no minimum')")
+    assert replicate.main(["--chapters", "one", "--bases", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "failed: one, base 1" in out and "no minimum" in out
+    failed = json.loads((house / "replications.json").read_text())["lectures"]["one"]["failed"]
+    assert failed == {"1": "cell 2: ValueError: no minimum"}
+    assert replicate.missing(["one"], 1) == []
+
+
+def test_other_code_is_not_mixed_in(house, tmp_path):
+    replicate.collect([row(base=1), row(base=2)])
+    old = row(base=3)
+    write(house / "chapters" / "one.ipynb", CELL, JUDGE + "\nx = 1")
+    assert replicate.missing(["one"], 2) == [("one", 1), ("one", 2)]
+    replicate.collect([old])
+    assert list(replicate.kept()["lectures"]["one"]["bases"]) == ["1", "2"]  # not taken
+    replicate.collect([row(base=1)])
+    assert list(replicate.kept()["lectures"]["one"]["bases"]) == ["1"]  # the old ones are gone
+    assert list(replicate.kept()["claims"]["A19a"]["conditions"]["few"]) == ["1"]
+
+
+def test_words_are_no_code(house):
+    code = replicate.code_of("one")
+    write(house / "chapters" / "one.ipynb", "# a remark\n" + CELL, JUDGE)
+    assert replicate.code_of("one") == code
+    f = 'def f(x):\n    """{}"""\n    return x  # {}\n'
+    assert replicate.without_words(f.format("a", "b")) == replicate.without_words(f.format("c", ""))
+    assert replicate.without_words("x = 'a'") != replicate.without_words("x = 'b'")
+
+
+def test_an_amended_claim_gets_bases_that_it_has_never_seen(house):
+    replicate.collect([row(base=1), row(base=2)])
+    write(house / "chapters" / "one.ipynb", CELL.replace("0.5", "0.4"), JUDGE)
+    assert replicate.missing(["one"], 2) == [("one", 1), ("one", 2)]  # nobody knows yet
+    replicate.collect([row(base=1, margin=0.4)])
+    entry = replicate.kept()["lectures"]["one"]
+    assert entry["first"] == 3 and entry["bases"] == {}
+    assert replicate.kept()["claims"]["A19a"]["amended"] == 1
+    assert replicate.missing(["one"], 2) == [("one", 3), ("one", 4)]
+    replicate.collect([row(base=3, margin=0.4)])
+    assert list(replicate.kept()["claims"]["A19a"]["conditions"]["few"]) == ["3"]
+    assert replicate.kept()["claims"]["A19a"]["amended"] == 1
+
+
+def test_files_of_other_machines_are_merged(house, tmp_path, capsys):
+    file = tmp_path / "bases.jsonl"
+    torn = '{"chapter": "two", "ba'
+    half = row(base=4) | {"cells": 1}
+    lines = [json.dumps(r) for r in (row(base=1), row("two", 2), half)]
+    file.write_text("\n".join(lines) + "\n" + torn)
+    replicate.main(["--merge", str(file)])
+    assert "2 of 3 bases taken" in capsys.readouterr().out
+    assert replicate.kept()["lectures"].keys() == {"one", "two"}
+    (tmp_path / "other").write_text("{}")
+    for name, message in (("none", "is not there"), ("other", "holds no reports of lectures")):
+        with pytest.raises(SystemExit, match=message):
+            replicate.main(["--merge", str(tmp_path / name)])
+
+
+def test_diffs_can_be_read(house):
+    replicate.collect([row(base=b, effect=1 / 3 * b) for b in (1, 2)])
+    before = (house / "replications.json").read_text().splitlines()
+    replicate.collect([row(base=3)])
+    after = (house / "replications.json").read_text().splitlines()
+    changed = set(after) - set(before)
+    assert len(changed) <= 3 and all(len(line) < 300 for line in after)
+    assert '"few": {"1": [0.33333, 0.1, 0.33333, 0.0, 16]' in "".join(after)
+    assert replicate.kept() == json.loads("\n".join(after))
+
+
+@pytest.mark.parametrize("words", [["--bases", "0"], ["--budget", "-1"], ["--chapters", "three"]])
+def test_arguments_are_refused_first(house, capsys, words):
+    with pytest.raises(SystemExit):
+        replicate.main(words)
+    assert "positive numbers" in capsys.readouterr().err or words[0] == "--chapters"
+
+
+def test_when_the_time_is_up_nothing_more_is_started(house, capsys):
+    assert replicate.main(["--budget", "1e-9"]) == 0
+    assert "missing: 12" in capsys.readouterr().out
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from _ext import replicate as r
+
+house = Path(sys.argv[1])
+r.ROOT, r.STORE, r.KEPT = house, house / "store", house / "replications.json"
+r.command = lambda name, report: [sys.executable, str(house / "child.py"), str(report)]
+sys.exit(r.main(["--bases", "8"]))
+"""
+CHILD = """
+import json, os, sys, time
+from pathlib import Path
+
+time.sleep(0.05)
+report, file = json.loads((Path(__file__).parent / "made.json").read_text()), Path(sys.argv[1])
+report["records"][0]["conditions"]["few"]["effect"] = int(os.environ["NETTRAIN_BASE"])
+file.with_suffix(".part").write_text(json.dumps(report))
+file.with_suffix(".part").replace(file)
+"""
+
+
+def test_killed_again_and_again_it_loses_nothing(house, kills=10):
+    (house / "made.json").write_text(json.dumps(row()))
+    (house / "driver.py").write_text(DRIVER)
+    (house / "child.py").write_text(CHILD)
+    command = [sys.executable, str(house / "driver.py"), str(house)]
+    chance, seen, ended = random.Random(0), {}, 0
+    start = time.monotonic()  # how long it takes until it begins to work
+    subprocess.run([sys.executable, "-c", "import _ext.replicate"], cwd=ROOT, check=True)
+    took = time.monotonic() - start
+    for _ in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        time.sleep(took * (0.8 + 0.6 * chance.random()))
+        process.kill()
+        process.communicate()
+        ended += process.returncode == 0
+        kept = replicate.kept()  # whole at any time
+        done = {name: set(entry["bases"]) for name, entry in kept["lectures"].items()}
+        assert all(done.get(name, set()) >= bases for name, bases in seen.items())
+        seen = done
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    kept = replicate.kept()
+    assert {n: sorted(e["bases"], key=int) for n, e in kept["lectures"].items()} == {
+        name: [str(b) for b in range(1, 9)] for name in ("one", "two")
+    }
+    effects = {int(b): x[0] for b, x in kept["claims"]["A19a"]["conditions"]["few"].items()}
+    assert effects == {b: b for b in range(1, 9)}
+    assert ended < kills
