@@ -2,7 +2,8 @@
 # make read   serve it on localhost           make lint   what pre-commit checks
 # make quick  the tests of what changed, without the book, about a minute
 # make bench  measure speed side by side      make evidence   accept the verdicts of this build
-# make look-again   every chapter with three other sets of seeds: do the verdicts stay?
+# make replicate CHAPTER="losses depth" BASES=6 BUDGET=60   other bases, for so many minutes
+# make replicate-merge FILE="bases.jsonl"   take in bases that were made on other machines
 # make colab  every notebook, each in an environment like Colab's (as committed)
 # make grade FILES="..." CSV=marks.csv JOBS=2   mark submissions of the exercises
 
@@ -12,10 +13,12 @@ BIN := $(VENV)/bin
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300
 CSV ?= marks.csv
 JOBS ?= 2
+BASES ?= 6
+BUDGET ?= inf
 READY := $(VENV)/ready
 COLAB := _build/colab
 .DEFAULT_GOAL := book
-.PHONY: book test quick read lint bench evidence look-again colab grade clean
+.PHONY: book test quick read lint bench evidence replicate replicate-merge colab grade clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,8 +52,11 @@ evidence: book
 grade: $(READY)
 	$(BIN)/python -m exercises grade $(FILES) --csv $(CSV) --jobs $(JOBS)
 
-look-again: $(READY)
-	$(BIN)/python -m _ext.verdicts look-again
+replicate: $(READY)
+	$(BIN)/python -m _ext.replicate $(if $(CHAPTER),--chapters $(CHAPTER)) --bases $(BASES) --budget $(BUDGET)
+
+replicate-merge: $(READY)
+	$(BIN)/python -m _ext.replicate --merge $(FILE)
 
 $(COLAB)/ready: tests/colab-requirements.txt
 	rm -rf $(COLAB) && $(PYTHON) -m venv $(COLAB)/venv
