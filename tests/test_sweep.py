@@ -1,5 +1,6 @@
 """The law of sweeps: a row is that run alone, whatever stands beside it."""
 
+import itertools
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -348,6 +349,42 @@ class Counting(nn.Module):
 def test_a_number_that_a_step_changes_is_refused_by_name(use):
     work = double(lambda: nn.Sequential(Counting(use)), o.sgd)
     with pytest.raises(RuntimeError, match=r"^a training pass changes 0.passes, which a recorded"):
+        work.advance(work.start([0], lr=0.1), 1)
+
+
+class Keeping(nn.Module):
+    """Keeps something of every training pass under a name."""
+
+    def __init__(self, name, keep):
+        super().__init__()
+        self.name, self.keep, self.body = name, keep, nn.Linear(6, 3)
+        self.passes = itertools.count()  # no number itself
+
+    def forward(self, x):
+        if self.training:
+            setattr(self, self.name, self.keep(next(self.passes)))
+        return self.body(x)
+
+
+@pytest.mark.parametrize("name", ["kept", "_kept"])
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda n: n,
+        lambda n: n / 2,
+        lambda n: np.int64(n),
+        lambda n: f"pass {n}",
+        lambda n: [n],
+        lambda n: (n,),
+        lambda n: {n},
+        lambda n: {"passes": n},
+        lambda n: {"passes": [("train", n)]},
+    ],
+    ids=["int", "float", "numpy", "str", "list", "tuple", "set", "dict", "nested"],
+)
+def test_numbers_are_found_in_all_collections_and_under_private_names(name, keep):
+    work = double(partial(Keeping, name, keep), o.sgd)
+    with pytest.raises(RuntimeError, match=f"^a training pass changes {name}, which a recorded"):
         work.advance(work.start([0], lr=0.1), 1)
 
 

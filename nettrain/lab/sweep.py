@@ -284,7 +284,7 @@ class Sweep:
 
 def _python_numbers(net: nn.Module) -> dict[str, str]:
     """{name of a module's attribute: its value as text}, of numbers and collections of numbers."""
-    plain = (int, float, str, bool, type(None))
+    plain = (int, float, str, bool, np.generic, type(None))
 
     def is_plain(value):
         if isinstance(value, dict):
@@ -297,7 +297,7 @@ def _python_numbers(net: nn.Module) -> dict[str, str]:
         f"{path}.{name}".lstrip("."): repr(value)
         for path, module in net.named_modules()
         for name, value in vars(module).items()
-        if not name.startswith("_") and is_plain(value)
+        if is_plain(value)
     }
 
 
