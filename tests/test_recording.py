@@ -52,6 +52,7 @@ FUNCTIONS = {
         (2, 1, 1, 5, 5),
         (2, 3, 1, 2, 2),
     ),
+    "numbers in a row": (lambda x, y: x * torch.arange(1, 5) + y, (3, 4), (3, 4)),
     "log-softmax": (lambda x, y: torch.log_softmax(x, 0) - y, (3, 4), (3, 4)),
 }
 
@@ -78,6 +79,12 @@ def test_a_recording_does_to_other_values_what_the_function_does(name):
 )
 def test_a_compiled_recording_too(name):
     assert_repeats(name, compile=True)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_taken_apart_for_the_compiler_fits_together_again(name, graphs):
+    assert_repeats(name, compile=True)
+    assert len(graphs) == (name != "an input unused")  # compiled at the first call and kept
 
 
 def test_inputs_that_share_memory_when_recorded_may_be_apart_later():
@@ -120,6 +127,28 @@ def test_a_tensor_from_elsewhere_stays_as_it_was():
     assert run(torch.ones(2)).tolist() == [2.0, 3.0]
 
 
+CONSTANTS = [  # of the second call; the first had [1, NaN]
+    ([1.0, torch.nan], torch.float32, True),
+    ([1.5, torch.nan], torch.float32, False),
+    ([1 + 2**-23, torch.nan], torch.float32, False),  # the next number after 1
+    ([-1.0, torch.nan], torch.float32, False),
+    ([1.0, 1.0], torch.float32, False),
+    ([1.0, torch.nan], torch.float64, False),
+    ([[1.0, torch.nan]], torch.float32, False),
+]
+
+
+@pytest.mark.parametrize("second, dtype, same", CONSTANTS)
+def test_only_the_very_same_constant_may_be_in_both_calls(second, dtype, same):
+    constants = iter([torch.tensor([1.0, torch.nan]), torch.tensor(second, dtype=dtype)])
+    f = lambda x: next(constants).sum() + x
+    if same:
+        assert record(f, torch.zeros(2))(torch.ones(2)).isnan().all()
+    else:
+        with pytest.raises(RuntimeError, match="a second call does something else"):
+            record(f, torch.zeros(2))
+
+
 @pytest.mark.parametrize(
     "f",
     [lambda x: x * float(x.sum()), lambda x: x if x.sum() > 0 else -x, lambda x: x + x[0].item()],
@@ -139,14 +168,7 @@ def test_a_tensor_that_was_made_unseen_is_refused():
         record(unseen, torch.ones(3))
 
 
-@pytest.mark.compiler
-@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
-def test_what_depends_on_numbers_alone_is_worked_out_once_and_not_in_the_loop(monkeypatch):
-    seen, inductor = [], torch._inductor.compile
-    monkeypatch.setattr(
-        torch._inductor, "compile", lambda graph, args: seen.append(graph) or inductor(graph, args)
-    )
-
+def assert_numbers_are_worked_out_once_and_not_in_the_loop(graphs):
     def f(x, y, t, rate):
         return x * (1 - rate**t), y * (1 - rate**t) + t
 
@@ -156,8 +178,22 @@ def test_what_depends_on_numbers_alone_is_worked_out_once_and_not_in_the_loop(mo
         args = x + number, x, t + number, rate / number
         for mine, true in zip(run(*args), f(*args), strict=True):
             torch.testing.assert_close(mine, true, rtol=1e-15, atol=1e-15)
-    [graph] = seen
+    [graph] = graphs
     assert not any("pow" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_what_depends_on_numbers_alone_is_worked_out_once_and_not_in_the_loop(graphs):
+    assert_numbers_are_worked_out_once_and_not_in_the_loop(graphs)
+
+
+@pytest.mark.compiler
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
+def test_what_depends_on_numbers_alone_when_compiled(monkeypatch):
+    seen, inductor = [], torch._inductor.compile
+    monkeypatch.setattr(
+        torch._inductor, "compile", lambda graph, args: seen.append(graph) or inductor(graph, args)
+    )
+    assert_numbers_are_worked_out_once_and_not_in_the_loop(seen)
 
 
 def test_an_operation_on_numbers_is_kept_once_and_others_are_not():
