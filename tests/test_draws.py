@@ -36,6 +36,13 @@ def mix(x):
     return x ^ x >> 31
 
 
+def mixed(*parts):
+    state = 0
+    for part in parts:
+        state = mix((state + GOLDEN + part) % WORD)
+    return state
+
+
 def key(*parts):
     return torch.tensor(parts, dtype=torch.int64)
 
@@ -52,10 +59,7 @@ def test_the_mixer_gives_the_published_numbers():
 
 @given(parts=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4))
 def test_bits_are_splitmix64_started_at_the_mixed_key(parts):
-    state = 0
-    for part in parts:
-        state = mix((state + GOLDEN + part) % WORD)
-    reference = [mix((state + GOLDEN * i) % WORD) for i in range(1, 6)]
+    reference = [mix((mixed(*parts) + GOLDEN * i) % WORD) for i in range(1, 6)]
     assert unsigned(draws.bits(key(*parts), 5)) == reference
     floats = [(x >> 40) / 2**24 for x in reference]
     assert draws.uniform(key(*parts), torch.Size([5])).tolist() == floats
@@ -99,6 +103,16 @@ def test_all_bits_are_fair():
 @given(seed=st.integers(0, 2**40), n=st.integers(1, 200))
 def test_a_permutation_holds_every_number_once(seed, n):
     assert draws.permutation(key(seed, 0, -1), n).sort().values.tolist() == list(range(n))
+
+
+def test_the_order_of_an_epoch_is_that_of_a_key_that_no_layer_has():
+    seeds = torch.tensor([[0, 7], [2**63 - 1, 3]])
+    for epoch in (0, 4):
+        orders = training.order(seeds, epoch, 22)
+        for seed, row in zip(seeds.flatten(), orders.flatten(0, 1), strict=True):
+            drawn = [mix((mixed(int(seed), epoch, -1) + GOLDEN * i) % WORD) for i in range(1, 23)]
+            signed = [x - WORD * (x >= WORD // 2) for x in drawn]
+            assert row.tolist() == sorted(range(22), key=signed.__getitem__)
 
 
 def test_every_order_is_equally_likely():

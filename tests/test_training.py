@@ -3,6 +3,7 @@
 import itertools
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +15,7 @@ from nettrain.data import Data, Split
 from nettrain.dropout import Dropout
 from nettrain.lab import training
 from nettrain.lab.adapter import Optimizer
-from nettrain.lab.sweep import Sweep
+from nettrain.lab.sweep import Sweep, sweep
 from nettrain.models import mlp
 from nettrain.optimizers import momentum
 
@@ -153,6 +154,18 @@ def test_the_last_row_of_fit_is_the_mean_of_the_steps_left():
     assert one.tolist() == pytest.approx([every[:5].mean(), every[5:].mean()], rel=1e-12)
 
 
+def test_a_fit_and_a_sweep_have_the_same_defaults():
+    single = Data("", *(s.to(torch.float32) for s in (split(130), split(9), split(5))))
+    model, how = net().float(), {"steps": np.int64(5), "show": False}
+    alone = training.fit(model, single, Optimizer(model.parameters(), momentum), **how)
+    assert alone["step"].tolist() == [2, 4, 5]  # an epoch has two batches of 63, 64 or 65
+    table = sweep(partial(mlp, [6, 5, 3]), momentum, single, seeds=[0], **how)
+    pd.testing.assert_frame_equal(table[alone.columns], alone, rtol=1e-5)
+    work = Sweep(partial(mlp, [6, 5, 3]), momentum, single)
+    _, first = work.advance(work.start([0]), 2)
+    assert first.tolist() == pytest.approx([alone["train_loss"][0]], rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["steps", "every"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, "3"])
 def test_fit_needs_a_step(name, value):
@@ -207,6 +220,22 @@ def test_losses_refuse_class_numbers_that_are_not_integers(loss):
         loss(net()(data.valid.x), data.valid.y.double())
 
 
+class ByView(nn.Module):
+    """Refuses an empty batch: it has no length of an example to find."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.body(x.view(len(x), -1))
+
+
+def test_labels_are_checked_on_an_example_not_on_nothing():
+    model = ByView().double()
+    fit(model, optimizer=Optimizer(model.parameters(), momentum), steps=2)
+
+
 def test_another_loss_has_labels_of_its_own():
     model, wrong = net(), with_labels(lambda y: y.double())
     numbers = Data("", *(Split(s.x, s.x[:, :3]) for s in (wrong.train, wrong.valid, wrong.test)))
@@ -226,6 +255,20 @@ def test_clipping_sees_all_gradients_as_one_vector():
     training.clip_gradients(params, lambda g: g / g.norm())
     assert params[0].grad.tolist() == pytest.approx([0.6, 0]) and params[1].grad is None
     assert params[2].grad.tolist() == [[pytest.approx(-0.8)]]
+
+
+def test_a_bar_ends_where_it_said_and_every_run_is_counted(monkeypatch):
+    bars, audits, bar = [], [], training.progress
+    monkeypatch.setattr(training, "progress", lambda *how: bars.append(bar(*how)) or bars[-1])
+    monkeypatch.setattr("sys.audit", lambda *event: audits.append(event))
+    model = net()
+    opt = Optimizer(model.parameters(), momentum)
+    training.fit(model, data, opt, steps=7, every=3, batch=4)
+    how = {"seeds": [0, 1], "lr": [0.1, 0.2], "steps": 7, "every": 3, "batch": 4}
+    sweep(partial(mlp, [6, 5, 3]), momentum, data.to(torch.float32), **how)
+    assert [(bar.n, bar.total) for bar in bars] == [(7, 7), (4 * 7, 4 * 7)]
+    runs = [event for event in audits if event[0] == "nettrain.start"]
+    assert runs == [("nettrain.start", 1), ("nettrain.start", 4)]
 
 
 def test_progress_is_silent_while_the_book_is_built(monkeypatch, capsys):
