@@ -4,6 +4,7 @@ import itertools
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -85,12 +86,23 @@ def test_the_law_with_a_schedule_clipping_or_another_loss(how):
     assert_law(work, *work.advance(runs, 9))
 
 
+def assert_the_law_when_compiled():
+    work = double(partial(net, norm=narrow, keep=0.7), o.adam, compile=True)
+    runs = work.start(seeds=[0, 5, 5], lr=[0.01, 0.01, 0.1], beta2=0.99)
+    assert_law(work, *work.advance(runs, 9))
+
+
 @pytest.mark.compiler
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
 def test_the_law_when_compiled():
-    work = double(partial(net, norm=narrow, keep=0.7), o.adam, compile=True)
-    runs = work.start(seeds=[0, 5, 5], lr=[0.01, 0.01, 0.1])
-    assert_law(work, *work.advance(runs, 9))
+    assert_the_law_when_compiled()
+
+
+def test_powers_of_hyperparameters_are_not_left_to_the_compiler(graphs):
+    assert_the_law_when_compiled()
+    [graph] = graphs
+    names = [str(node.target) for node in graph.graph.nodes]
+    assert [name for name in names if "pow" in name] == ["aten.pow.Tensor_Scalar"]  # g²
 
 
 def of_data(x, y):
@@ -169,6 +181,61 @@ def test_rows_do_not_depend_on_how_many_fit_into_the_cache(monkeypatch, rows):
     exact(work.evaluate(apart, data.valid), work.evaluate(together, data.valid))
 
 
+ROW = 53 * 8  # bytes of a row: the numbers of parameters and of bytes of each
+
+
+@pytest.mark.parametrize(
+    "cache, sizes",
+    [
+        (1, [1, 1, 1, 1, 1]),
+        (2 * ROW, [2, 2, 1]),
+        (3 * ROW - 1, [2, 2, 1]),
+        (3 * ROW, [3, 2]),
+        (4 * ROW, [3, 2]),  # not 4 and 1
+        (5 * ROW, [5]),
+        (module.CACHE, [5]),
+    ],
+)
+def test_as_few_pieces_as_the_cache_allows_and_of_nearly_equal_size(monkeypatch, cache, sizes):
+    work = double(net, o.adam)
+    runs = work.start(seeds=[4, 3, 2, 1, 0])
+    monkeypatch.setattr(module, "CACHE", cache)
+    pieces = work._chunks(runs)
+    assert [len(piece) for piece in pieces] == sizes
+    assert module.join(pieces).seed.tolist() == [4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("name, calls", [("both", 1), ("cnn", 3)])
+def test_rows_are_measured_at_once_but_one_by_one_with_convolutions_on_a_cpu(name, calls):
+    model, own = MODELS[name]
+    work, seen = double(model, o.sgd, data=own), []
+    measure = work._measure
+    work._measure = lambda *args: seen.append(1) or measure(*args)
+    work.evaluate(work.start(seeds=[0, 1, 2]), own.valid)
+    assert len(seen) == calls
+
+
+def test_a_step_is_recorded_once_per_number_of_rows_and_choice_of_hyperparameters(monkeypatch):
+    rows, record = [], module.record
+    counted = lambda f, *args, **how: rows.append(len(args[0])) or record(f, *args, **how)
+    monkeypatch.setattr(module, "record", counted)
+    work = double(net, o.momentum)
+    three, other = work.start([0, 1, 2], lr=0.1), work.start([5, 6, 7], lr=[0.1, 0.2, 0.3])
+    for runs in (three, three[[0, 2]], three, other, work.start([0, 1, 2], lr=0.1, rho=0.5)):
+        assert_law(work, *work.advance(runs, 6))
+    assert rows == [3, 2, 3]
+
+
+def test_data_are_shuffled_once_per_epoch(monkeypatch):
+    epochs, order = [], module.training.order
+    counted = lambda seed, epoch, n: epochs.append(epoch) or order(seed, epoch, n)
+    monkeypatch.setattr(module.training, "order", counted)
+    work = double(net, o.sgd)
+    runs, _ = work.advance(work.start([0, 1], lr=0.1), 12)
+    work.advance(runs, 3)
+    assert epochs == [0, 1, 2, 2]
+
+
 def test_nothing_that_is_given_is_changed():
     work = double(partial(net, norm=narrow, keep=0.7), o.adam, schedule=schedules.inverse_sqrt)
     runs = work.start(seeds=[0, 1], lr=0.02)
@@ -215,6 +282,11 @@ REFUSED = [
         lambda: double(net, o.adam).start([0, 1], lr=[[0.1, 0.2]]),
         ValueError,
         r"lr has shape \[1, 2\], but there are 2 seeds",
+    ),
+    (
+        lambda: double(net, o.adam).start([0, 1], lr=[[0.1], [0.2]]),
+        ValueError,
+        r"lr has shape \[2, 1\], but there are 2 seeds",
     ),
     (lambda: double(net, o.adam).start([0], rho=0.9), TypeError, "adam has no hyperparameter 'rh"),
     (
@@ -283,6 +355,19 @@ def test_a_pool_of_processes_gives_the_same_table():
     pd.testing.assert_frame_equal(shared, work(**how), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "cores, sizes", [(None, [6]), (1, [6]), (4, [2, 2, 1, 1]), (64, [1, 1, 1, 1, 1, 1])]
+)
+def test_an_executor_is_given_a_part_for_every_core(monkeypatch, cores, sizes):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    parts = []
+    here = SimpleNamespace(map=lambda f, some: map(f, parts.extend(some) or parts))
+    how = {"seeds": [0, 1, 2], "steps": 6, "every": 4, "lr": [0.01, 0.1], "final": True}
+    shared = table(o.adam, **how, executor=here)
+    assert [len(part) for part in parts] == sizes
+    pd.testing.assert_frame_equal(shared, table(o.adam, **how), rtol=1e-5)
+
+
 def test_tuning_brackets_the_rate_and_the_decay_of_real_runs():
     digits = mnist(side=7)
     how = {"seeds": [0, 1, 2], "steps": 30, "every": 15, "show": False, "batch": 32}
@@ -314,6 +399,7 @@ def test_an_axis_may_be_numbers_of_any_library(axis):
         ({"steps": 5, "every": 0}, ValueError, "^every=0 must be a positive integer$"),
         ({"steps": 5, "rho": "0.5"}, ValueError, "^rho='0.5' is neither a number nor"),
         ({"steps": 5, "rho": []}, ValueError, r"^rho=\[\] is neither a number nor"),
+        ({"steps": 5, "lr": [[0.1], [0.2]]}, ValueError, r"^lr=\[\[0.1\], \[0.2\]\] is neither"),
         ({"steps": 5, "rho": 1.5}, ValueError, r"rho=1.5 is outside \[0, 1\)"),
         ({"steps": 5, "beta1": 0.5}, TypeError, "momentum has no hyperparameter 'beta1'"),
         ({"steps": 5, "seeds": [0.5]}, TypeError, "^seed=0.5 is not an integer$"),
