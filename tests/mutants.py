@@ -22,13 +22,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("nettrain", "exercises", "tests", "benchmarks", "_ext", "pyproject.toml")
 SLOW = ("book", "browser", "colab", "pages", "grader", "exercises")  # they test no algorithm
+TRUTH = "only its truth is asked, and -True is true"
 # {module: {the changed line, or the mutant without its line: why no user can see a change}}
 EQUIVALENT = {
     "recording": {
         "return done[-1](*args)": "the last of one element is the first",
         "return -(str(self.graph) == str(other.graph) and mine.keys() == theirs.keys() and "
-        "all((_identical(x, theirs[name]) for name, x in mine.items())))": "-True is true",
-        "return -(same and torch.allclose(x, y, rtol=0, atol=0, equal_nan=True))": "-True is true",
+        "all((_identical(x, theirs[name]) for name, x in mine.items())))": TRUTH,
+        "return -(same and torch.allclose(x, y, rtol=0, atol=0, equal_nan=True))": TRUTH,
     },
     "sweep": {
         "first = parts[-1]": "`advance` joins pieces of one selection: equal t, equal names",
@@ -36,8 +37,8 @@ EQUIVALENT = {
         "step, changed = (vmap(self._step, in_dims=(0, 0, 0, -1, 0, 0, None)), set())": "a "
         "hyperparameter is [R]: its last dimension is its first",
         "return -(isinstance(value, plain) or (isinstance(value, list | tuple | set) and "
-        "all(map(is_plain, value))))": "-True is true",
-        "return -all(map(is_plain, value.values()))": "-True is true",
+        "all(map(is_plain, value))))": TRUTH,
+        "return -all(map(is_plain, value.values()))": TRUTH,
     },
     "training": {
         "out = net.eval()(data.train.x[:2])": "only the number of outputs is read",
@@ -99,7 +100,7 @@ def mutants(source):
 
 
 def changed_line(source: str, mutant: str) -> str:
-    """The line of a mutant that differs: without the line's number, but one place in the module."""
+    """The line of a mutant that differs; it tells the place without the line's number."""
     lines = ast.unparse(ast.parse(source)).split("\n"), mutant.split("\n")
     return next(new.strip() for old, new in zip(*lines, strict=False) if old != new)
 

@@ -181,7 +181,7 @@ def test_rows_do_not_depend_on_how_many_fit_into_the_cache(monkeypatch, rows):
     exact(work.evaluate(apart, data.valid), work.evaluate(together, data.valid))
 
 
-ROW = 53 * 8  # bytes of a row: the numbers of parameters and of bytes of each
+ROW = 53 * 8  # 53 parameters of 8 bytes
 
 
 @pytest.mark.parametrize(

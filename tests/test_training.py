@@ -233,7 +233,8 @@ class ByView(nn.Module):
 
 def test_labels_are_checked_on_an_example_not_on_nothing():
     model = ByView().double()
-    fit(model, optimizer=Optimizer(model.parameters(), momentum), steps=2)
+    table = fit(model, optimizer=Optimizer(model.parameters(), momentum), steps=2)
+    assert table["step"].tolist() == [2]
 
 
 def test_another_loss_has_labels_of_its_own():
@@ -258,6 +259,7 @@ def test_clipping_sees_all_gradients_as_one_vector():
 
 
 def test_a_bar_ends_where_it_said_and_every_run_is_counted(monkeypatch):
+    monkeypatch.delenv("NETTRAIN_BUILD", raising=False)
     bars, audits, bar = [], [], training.progress
     monkeypatch.setattr(training, "progress", lambda *how: bars.append(bar(*how)) or bars[-1])
     monkeypatch.setattr("sys.audit", lambda *event: audits.append(event))
