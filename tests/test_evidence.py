@@ -1,11 +1,15 @@
 """Intervals, verdicts, claims: against scipy, exact laws and hand-made cases."""
 
+from itertools import combinations_with_replacement
+
+import IPython
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy import special, stats
 
 from nettrain.lab import evidence
 from nettrain.lab.evidence import Claim, interval, paired, verdict
@@ -20,6 +24,8 @@ from nettrain.lab.evidence import Claim, interval, paired, verdict
         (0.1, 0.3, 0.2, "undecided", "undecided"),
         (-0.3, 0.3, 0.2, "undecided", "undecided"),
         (0.2, 0.3, 0.2, "undecided", "undecided"),  # touching the margin is not beyond it
+        (-0.3, -0.2, 0.2, "undecided", "undecided"),
+        (-0.2, 0.2, 0.2, "no difference that matters", "supported"),
         (0.0, 0.0, 0.0, "no difference that matters", "supported"),
         (1e-9, 1.0, 0.0, "supported", "contradicted"),
     ],
@@ -48,21 +54,61 @@ def test_interval_covers_the_mean_as_often_as_it_says():
         center, low, high = interval(rng.normal(1.0, 2.0, 32))
         covered += low <= 1.0 <= high
         assert low < center < high
-    assert 178 <= covered <= 200  # 95 % of 200 is 190; five standard deviations below
+    fewest, most = stats.binom(200, 0.95).ppf([0.001, 0.999])
+    assert most < 200 and fewest <= covered <= most
 
 
-def test_interval_agrees_with_the_normal_theory_for_many_values():
-    x = np.random.default_rng(1).normal(3.0, 2.0, 4000)
-    center, low, high = interval(x)
-    half = 1.96 * x.std(ddof=1) / np.sqrt(len(x))
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
+def test_interval_agrees_with_students_for_many_values(level):
+    x = np.random.default_rng(3).normal(3.0, 2.0, 300)
+    center, low, high = interval(x, level=level)
+    truth = stats.ttest_1samp(x, 0).confidence_interval(level)
+    # 10,000 resamples: each end is off by some 0.04 standard errors; 93 % is off by 0.15
     assert center == x.mean()
-    assert (low, high) == pytest.approx((center - half, center + half), abs=0.1 * half)
+    assert (low, high) == pytest.approx((truth.low, truth.high), abs=0.1 * stats.sem(x))
+    if level == 0.95:
+        assert interval(x) == (center, low, high)  # the level that the book speaks of
 
 
-def test_interval_of_a_median_holds_order_statistics():
-    x = np.arange(33.0)
-    center, low, high = interval(x, np.median)
-    assert center == 16 and 8 <= low < 16 < high <= 24
+def law_of_bootstrapped_means(x):
+    """All means of len(x) draws from x with replacement, from the least, and P(mean ≤ each)."""
+    n = len(x)
+    every = combinations_with_replacement(range(n), n)
+    counts = np.array([np.bincount(drawn, minlength=n) for drawn in every])
+    chance = np.exp(special.gammaln(n + 1) - special.gammaln(counts + 1).sum(1) - n * np.log(n))
+    means = counts @ x / n
+    order = means.argsort()
+    return means[order], chance[order].cumsum()
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("law", ["expon", "norm", "uniform"])
+def test_the_interval_of_a_mean_is_bca_in_the_exact_law_of_all_resamples(law, sign, level):
+    x = sign * getattr(stats, law).rvs(size=9, random_state=1)
+    means, chance = law_of_bootstrapped_means(x)
+    below = lambda value: chance[np.searchsorted(means, value) - 1]  # P(mean of a resample < value)
+    # Efron & Tibshirani 1993, (14.9) to (14.15): bias by the law, acceleration by the skewness
+    bias, ends = stats.norm.ppf(below(x.mean())), stats.norm.interval(level)
+    speed = stats.skew(x) / 6 / np.sqrt(len(x))
+    truth = stats.norm.cdf([bias + (bias + z) / (1 - speed * (bias + z)) for z in ends])
+    center, *found = interval(x, level=level)
+    for end, share in zip(found, truth, strict=True):
+        # of 10,000 resamples: the error of a share, and that of the bias, which counts twice
+        own = share * (1 - share) / 10_000
+        bend = (2 * stats.norm.pdf(stats.norm.ppf(share)) * np.sqrt(np.pi / 2) / 100) ** 2
+        assert abs(below(end) - share) < 4 * np.sqrt(own + bend)
+
+
+@pytest.mark.parametrize("n, level", [(13, 0.95), (25, 0.8), (41, 0.9), (53, 0.95)])
+def test_the_interval_of_a_median_is_the_percentiles_in_the_exact_law_of_all_resamples(n, level):
+    """The median of n = 2m + 1 draws is ≤ x₍ₖ₎ if m + 1 of them are: a binomial law."""
+    x = np.random.default_rng(n).exponential(size=n)
+    law = stats.binom.sf(n // 2, n, np.arange(1, n + 1) / n)
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    noise = np.sqrt(tails * (1 - tails) / 10_000)
+    assert (abs(law[:, None] - tails) > 4 * noise).all()  # so that 10,000 resamples tell
+    assert interval(x, np.median, level) == (np.median(x), *np.sort(x)[np.searchsorted(law, tails)])
 
 
 def test_interval_of_a_constant_is_a_point():
@@ -97,10 +143,12 @@ def test_an_interval_has_the_unit_of_its_values(scale):
     assert np.array(ours) / scale == pytest.approx(one, abs=0.1 * (one[2] - one[1]))
 
 
-def test_the_interval_of_a_mean_is_scipys_bca():
+def test_an_interval_is_the_same_at_every_call_and_that_of_scipys_bootstrap():
+    """The committed verdicts can be found again to the last digit."""
     x = np.random.default_rng(6).exponential(size=20)
-    truth = bootstrap((x,), np.mean, n_resamples=10_000, method="BCa", rng=0).confidence_interval
-    assert interval(x) == (x.mean(), truth.low, truth.high)
+    for statistic, method in ((np.mean, "BCa"), (np.median, "percentile")):
+        truth = stats.bootstrap((x,), statistic, n_resamples=10_000, method=method, rng=0)
+        assert interval(x, statistic) == (statistic(x), *truth.confidence_interval)
 
 
 def test_an_interval_says_that_values_are_too_large():
@@ -126,6 +174,19 @@ def test_claim_is_judged_by_paired_differences(capsys):
     assert "T1a: supported." in text and "n = 32 pairs" in text and "Toy." in text
 
 
+@pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.9])
+def test_a_claim_pairs_values_by_their_position(correlation):
+    """As Student's paired t test does: sorted or shuffled, the pairs would be others."""
+    law = stats.multivariate_normal([0.5, 0.0], [[1, correlation], [correlation, 1]])
+    a, b = law.rvs(400, random_state=7).T
+    condition = Claim("T5a", "Five.", "a − b").judge((a, b), "s")["conditions"][""]
+    truth = stats.ttest_rel(a, b).confidence_interval()
+    assert condition["effect"] == pytest.approx(a.mean() - b.mean(), abs=1e-12)
+    found = condition["low"], condition["high"]
+    assert found == pytest.approx((truth.low, truth.high), abs=0.1 * stats.sem(a - b))
+    assert (condition["a"], condition["b"]) == (a.mean(), b.mean())
+
+
 def test_conditions_with_different_verdicts_depend():
     up, zero = np.linspace(1, 2, 32), np.zeros(32)
     claim = Claim("T2a", "Two.", "a − b", 0.5)
@@ -140,6 +201,88 @@ def test_exact_claims():
     claim = Claim("T3a", "Three.", "an error")
     assert claim.exact(1e-13 < 1e-12, 1e-13, 1e-12, "s")["verdict"] == "true"
     assert claim.exact(False, 0.5, 1e-12, "s")["verdict"] == "false"
+
+
+SAID = {  # of a claim about [1, 2, 3] against [0, 1, 2], with x; and of an exact one
+    "above": "Claim T. A <b>. Measured by: a − b. A difference within ±0.5 points does not matter.",
+    "within": "Claim T. A <b>. Measured by: a − b. The claim predicts a value within ±0.5 points.",
+    "judged": "T: supported. x: supported, 1 points [1, 1], n = 3 pairs (2 against 1). Toy.",
+    "true": "T: true. Error 0.12, tolerance 0.5. Toy.",
+}
+
+
+@pytest.mark.parametrize("device", ["", "A card"])
+def test_a_record_is_all_that_was_claimed_and_found(monkeypatch, capsys, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(device))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: device)
+    monkeypatch.setattr(evidence.platform, "machine", lambda: "z80")
+    claimed = {"id": "T", "says": "A <b>.", "measure": "a − b", "margin": 0.5, "unit": "points"}
+    claim = Claim(*claimed.values())
+    record = claim.judge({"x": ([1, 2, 3], [0, 1, 2])}, "Toy.")
+    found = {"effect": 1.0, "low": 1.0, "high": 1.0, "n": 3, "a": 2.0, "b": 1.0}
+    common = claimed | {"predicts": "above", "scope": "Toy.", "device": device or "CPU (z80)"}
+    conditions = {"x": found | {"verdict": "supported"}}
+    assert record == common | {"verdict": "supported", "conditions": conditions}
+    conditions = {"": {"error": 0.123, "tolerance": 0.5, "verdict": "true"}}
+    exact = claim.exact(True, 0.123, 0.5, "Toy.")
+    assert exact == common | {"verdict": "true", "conditions": conditions}
+    Claim(*claimed.values(), predicts="within")
+    said = capsys.readouterr().out.splitlines()
+    assert said == [SAID[key] for key in ("above", "judged", "true", "within")]
+
+
+def test_a_notebook_shows_cards_with_the_record_beside_the_verdict(monkeypatch, capsys):
+    shown = []
+    kernel = type("Shell", (), {"kernel": None})()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: kernel)
+    monkeypatch.setattr(IPython.display, "display", lambda *a, **how: shown.append((*a, how)))
+    claim = Claim("T", "A <b>.", "a − b", 0.5, "points")
+    record = claim.judge({"x": ([1, 2, 3], [1, 2, 3])}, "Toy.")
+    (stated, how), (judged, how_judged) = shown
+    assert how == {"metadata": None, "raw": True} and capsys.readouterr().out == ""
+    assert how_judged == {"metadata": {"nettrain.verdict": record}, "raw": True}
+    assert stated["text/plain"] == SAID["above"]
+    body = SAID["above"].removeprefix("Claim T. ").replace("<b>", "&lt;b&gt;")
+    assert stated["text/html"] == (
+        '<div class="nt-verdict nt-claim"><strong>Claim T.</strong><div>' + body + "</div></div>"
+    )
+    assert judged["text/html"] == (
+        '<div class="nt-verdict nt-no-difference-that-matters">'
+        "<strong>T: no difference that matters.</strong>"
+        "<div>x: no difference that matters, 0 points [0, 0], n = 3 pairs (2 against 2).</div>"
+        "<div>Toy.</div></div>"
+    )
+
+
+def test_the_summary_says_everything_of_every_claim():
+    one = {"effect": 0.25, "low": -1.5, "high": 12345.678, "n": 32, "verdict": "undecided"}
+    two = one | {"effect": 3.0, "low": 2.0, "high": 4.0, "verdict": "supported"}
+    plain = {"says": "So.", "measure": "a − b", "chapter": "chapters/one", "predicts": "above"}
+    records = {
+        "B": plain | {"verdict": "depends", "margin": 0.2, "unit": "points",
+                      "conditions": {"x": one, "y": two}},
+        "C": plain | {"verdict": "supported", "margin": 0.5, "unit": "", "predicts": "within",
+                      "conditions": {"": two}},
+        "A": plain | {"verdict": "true", "margin": 0.0, "unit": "", "conditions": {
+                      "": {"error": 2.345e-17, "tolerance": 1e-12, "verdict": "true"}}},
+    }  # fmt: skip
+    assert evidence.summary(records).splitlines() == [
+        "**A: true.** So. ([one](one.ipynb))",
+        "",
+        "- *a − b*",
+        "- error 2.3e-17, tolerance 1e-12",
+        "",
+        "**B: depends.** So. ([one](one.ipynb))",
+        "",
+        "- *a − b* (margin ±0.2 points)",
+        "- x: 0.25 points [-1.5, 1.23e+04], n = 32, undecided",
+        "- y: 3 points [2, 4], n = 32, supported",
+        "",
+        "**C: supported.** So. ([one](one.ipynb))",
+        "",
+        "- *a − b* (predicted within ±0.5)",
+        "- 3 [2, 4], n = 32",
+    ]
 
 
 def test_claim_refuses():
@@ -172,6 +315,15 @@ def test_seeds_and_tuning_seeds_never_meet(monkeypatch):
         now = set(evidence.seeds(1000)) | set(evidence.tuning_seeds(1000))
         assert len(now) == 2000 and not now & used
         used |= now
+
+
+@pytest.mark.parametrize("number, base", [(None, 0), ("0", 0), ("1", 100_000), ("3", 300_000)])
+def test_the_seeds_of_the_committed_verdicts_stay_the_same(monkeypatch, number, base):
+    monkeypatch.delenv("NETTRAIN_SEED", raising=False)
+    if number:
+        monkeypatch.setenv("NETTRAIN_SEED", number)
+    assert evidence.seeds() == range(base, base + 32)
+    assert evidence.tuning_seeds() == range(base + 50_000, base + 50_004)
 
 
 def test_the_second_look_lists_what_moved_and_what_was_not_repeated():

@@ -18,9 +18,6 @@ from nettrain.data import base
 METADATA = "nettrain.verdict"  # where a notebook's output holds the record, for the book to collect
 
 
-VERDICTS = ("supported", "contradicted", "no difference that matters", "undecided", "depends")
-
-
 def seeds(n: int = 32) -> range:
     """n seeds to judge with, other ones for every base (`data.base`)."""
     first = 100_000 * base()
