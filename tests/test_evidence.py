@@ -262,7 +262,7 @@ def test_the_summary_says_everything_of_every_claim():
         "B": plain | {"verdict": "depends", "margin": 0.2, "unit": "points",
                       "conditions": {"x": one, "y": two}},
         "C": plain | {"verdict": "supported", "margin": 0.5, "unit": "", "predicts": "within",
-                      "conditions": {"": two}},
+                      "chapter": "chapters/of/two", "conditions": {"": two}},
         "A": plain | {"verdict": "true", "margin": 0.0, "unit": "", "conditions": {
                       "": {"error": 2.345e-17, "tolerance": 1e-12, "verdict": "true"}}},
     }  # fmt: skip
@@ -278,7 +278,7 @@ def test_the_summary_says_everything_of_every_claim():
         "- x: 0.25 points [-1.5, 1.23e+04], n = 32, undecided",
         "- y: 3 points [2, 4], n = 32, supported",
         "",
-        "**C: supported.** So. ([one](one.ipynb))",
+        "**C: supported.** So. ([two](two.ipynb))",
         "",
         "- *a − b* (predicted within ±0.5)",
         "- 3 [2, 4], n = 32",
