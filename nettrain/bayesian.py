@@ -1,4 +1,6 @@
-"""Bayesian optimization: a Gaussian process, what a trial is worth, the next trial. Values fall.
+"""Bayesian optimization: a Gaussian process, what a trial is worth, the next trial.
+
+Smaller is better.
 
     k(x, x') = σ² (1 + r + r²/3) exp(−r),  r² = 5 Σⱼ (xⱼ − x'ⱼ)²/ℓⱼ²           Matérn, ν = 5/2
     m(x) = kᵀ(K + τ²I)⁻¹ y,  v(x) = k(x, x) − kᵀ(K + τ²I)⁻¹ k                  posterior
@@ -314,10 +316,11 @@ class Bayes:
         return top[worth(top).argsort(descending=True, stable=True)]
 
     def model(self, x: Tensor, y: Tensor, pending: Tensor):
-        """The surrogate, at every other trial in the scale of highest evidence; the values in it.
+        """(surrogate, y in its scale), given the trials at features x.
 
-        A failed trial counts as what the others' model expects there and one deviation more, and
-        never as better than the median.
+        Fits in the plain scale; when the number of trials is odd also in the log scale, and keeps
+        the one with more evidence (half the cost). A failed trial counts as what the others' model
+        expects there and one deviation more, and never as better than the median.
         """
         done, scales = y.isfinite(), []
         failed = ~done & ~pending
@@ -336,8 +339,11 @@ class Bayes:
 
 
 def warp(y: Tensor, done: Tensor, c: float) -> tuple[Tensor, Tensor]:
-    """(z, Σ log dz/dy + const): z is y (c = ∞) or log(y − min y + c s), s the deviation of y,
-    standardized; the sum, over finished trials, makes evidences in two scales comparable."""
+    """(z, its log Jacobian) of y (c = ∞) or log(y − min y + c s), standardized; s = deviation of y.
+
+    Evidences in two scales can be compared once each has the log Jacobian of its scale added:
+    Σ log dz/dy over the finished trials, without n log s, which both scales share.
+    """
     gap = (y - y[done].min()) / y[done].std().clamp_min(1e-12)
     t, slope = (gap, 0 * gap) if c == math.inf else ((gap + c).log(), -(gap + c).log())
     sd = t[done].std().clamp_min(1e-12)

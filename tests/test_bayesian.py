@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, special, stats
+from scipy import integrate, stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
@@ -434,6 +434,95 @@ def test_a_failed_trial_is_never_the_best_value_that_a_model_sees():
     assert len(model.x) == 12
 
 
+class Fixed:
+    """A surrogate that expects 3 at the first point and −3 at all others, give or take 2."""
+
+    theta, fits = None, []
+
+    @classmethod
+    def fit(cls, x, y):
+        cls.fits.append((x, y))
+        return cls()
+
+    objective = classmethod(lambda cls, theta, x, y: (torch.tensor(0.0), None))
+
+    def predict(self, x):
+        mean = torch.full((len(x),), -3.0, dtype=FLOAT)
+        mean[:1] = 3
+        return mean, torch.full_like(mean, 4.0)
+
+
+def test_a_failed_trial_costs_a_deviation_more_than_expected_and_no_less_than_the_median():
+    bayes, x = Bayes(), torch.arange(8.0, dtype=FLOAT)[:, None]
+    bayes.surrogate = Fixed
+    y = torch.tensor([1.0, math.nan, 2.0, 3.0, math.nan, 4.0, math.nan, 10.0], dtype=FLOAT)
+    pending = torch.arange(8) == 6
+    Fixed.believe = lambda self, x: ("believed", x)
+    Fixed.fits.clear()
+    model, priced = bayes.model(x, y, pending)
+    assert priced[[1, 4]].tolist() == pytest.approx(
+        [3 + 2, stats.zscore([1, 2, 3, 4, 10], ddof=1)[2]]
+    )
+    assert priced[6].isnan() and model[1].tolist() == [[6.0]]
+    (of_done, _), (of_known, values) = Fixed.fits
+    assert of_done.flatten().tolist() == [0, 2, 3, 5, 7]
+    assert of_known.flatten().tolist() == [0, 1, 2, 3, 4, 5, 7]
+    assert torch.equal(values, priced[~pending])
+
+
+class Bowl:
+    """A model whose mean is lowest, 0, at 0.4 in every coordinate; it notes where it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def predict(self, x):
+        self.asked.append(x.detach())
+        return (x - 0.4).square().sum(-1), torch.full_like(x[:, 0], 0.25)
+
+
+def test_candidates_are_random_ones_and_some_near_the_four_best_trials(monkeypatch):
+    d, g = 100, torch.Generator().manual_seed(0)
+    space = {f"x{i}": Real(0, 1) for i in range(d)}
+    u = 0.25 + 0.5 * torch.rand(12, d, generator=g, dtype=FLOAT)
+    y = torch.tensor([5.0, 1, 9, math.nan, 2, 8, 3, 4, math.nan, 7, 6, 11], dtype=FLOAT)
+    bowl, bests, bayes = Bowl(), [], Bayes(acquisition="lcb")
+    monkeypatch.setattr(Bayes, "model", lambda self, x, y, pending: (bowl, y / 2))
+    worth = lambda mean, sd, best: bests.append(best) or bayesian.lcb(mean, sd, best)
+    bayes.acquisition = worth
+    points = bayes.propose(space, u, y, y.isnan(), g)
+    anywhere, near = bowl.asked[0].split([1024, 128])
+    assert stats.kstest(anywhere.flatten(), "uniform").pvalue > 0.01
+    moves = near.view(4, 32, d) - u[[1, 4, 6, 7], None]
+    moved = moves != 0
+    assert stats.binomtest(moved.sum().item(), moved.numel(), 0.5).pvalue > 0.01
+    assert near.min() == 0 and near.max() == 1  # far moves end at the walls
+    # half of the moves are less than 0.6745 deviations; the deviation is 0.001 to 0.3, each factor
+    # as probable as the next
+    middle = torch.where(moved, moves, math.nan).abs().nanmedian(-1).values / stats.norm.ppf(0.75)
+    sizes = middle.log10().flatten()
+    assert stats.kstest(sizes, stats.uniform(-3, 2.5).cdf).pvalue > 0.01
+    # climbed from the best ones to the bottom of the bowl, and given in order
+    assert (points[0] - 0.4).abs().max() < 1e-3 and len(points) == 8 + 1152
+    assert ((points - 0.4).square().sum(1).diff() >= 0).all()
+    assert set(bests) == {0.5}  # of the values as the model sees them
+
+
+@pytest.mark.parametrize("top", [0.3, -2.0, 5.0])
+def test_a_climb_ends_at_the_maximum_or_at_the_wall_before_it(top):
+    start, low = torch.full((2, 3), 0.5, dtype=FLOAT), torch.zeros(2, 3, dtype=FLOAT)
+    f = bayesian.with_gradient(lambda x: -(x - top).square().sum() - (x - top)[0, 0] ** 4)
+    found = bayesian.climb(f, start, low, low + 1, 50)
+    truth = torch.full((2, 3), min(max(top, 0.0), 1.0), dtype=FLOAT)
+    assert torch.allclose(found, truth, atol=1e-3)
+
+
+def test_a_climb_on_what_cannot_be_computed_stays_where_it_is():
+    x = torch.full((2,), 0.5, dtype=FLOAT)
+    lost = lambda x: (torch.tensor(math.nan, dtype=FLOAT), torch.zeros_like(x))
+    assert torch.equal(bayesian.climb(lost, x, x - 1, x + 1, 5), x)
+
+
 ORDINARY = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0, 9.0, 30.0, 6.0, 7.0, 8.0], dtype=FLOAT)
 
 
@@ -508,20 +597,44 @@ def test_trials_outside_a_changed_space_are_not_modelled():
     assert Bayes().ask(SPACE, inside + outside, 0) is not None
 
 
+def law_of_warped(y, c):
+    """The law of y under which its warp is standard normal: normal, or shifted log-normal."""
+    if c == math.inf:
+        return stats.norm(y.mean(), y.std(ddof=1))
+    low = y.min() - c * y.std(ddof=1)
+    logs = np.log(y - low)
+    return stats.lognorm(logs.std(ddof=1), low, np.exp(logs.mean()))
+
+
 @pytest.mark.parametrize("c", bayesian.WARPS)
-def test_a_warp_keeps_the_order_and_knows_its_slope(c):
-    y = torch.tensor([3.0, 1.0, math.nan, 2.0, 50.0], dtype=FLOAT)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_a_warp_makes_a_law_standard_normal_and_knows_its_jacobian(c, scale):
+    y = scale * torch.tensor([3.0, 1.0, math.nan, 2.0, 50.0], dtype=FLOAT)
     done = y.isfinite()
-    z, slopes = bayesian.warp(y, done, c)
-    assert z[2].isnan() and z[done].argsort().tolist() == y[done].argsort().tolist()
-    assert z[done].mean().abs() < 1e-12 and z[done].std() == pytest.approx(1)
-    # the slope, by differences: min, deviation and mean of the data held fixed, as constants
-    low, sd = y[done].min(), y[done].std()
-    t = lambda v: (v - low) / sd if c == math.inf else ((v - low) / sd + c).log()
-    h = 1e-6
-    rate = (t(y[done] + h) - t(y[done] - h)) / (2 * h) / t(y[done]).std()
-    # the same constant, log sd, is left out for every c
-    assert slopes.item() == pytest.approx((rate.log() + sd.log()).sum().item(), abs=1e-6)
+    (z, slopes), known = bayesian.warp(y, done, c), y[done].numpy()
+    law = law_of_warped(known, c)
+    assert z[2].isnan() and z[done].numpy() == pytest.approx(stats.norm.ppf(law.cdf(known)))
+    # p(y) = p(z) dz/dy; the same constant, the logarithm of y's deviation, is left out for every c
+    jacobian = law.logpdf(known).sum() - stats.norm.logpdf(z[done]).sum()
+    assert slopes.item() == pytest.approx(jacobian + len(known) * np.log(known.std(ddof=1)))
+
+
+NOISE = {"normal": lambda y: y, "log-normal": lambda y: (2 * y).exp()}
+
+
+@pytest.mark.parametrize("n", [24, 25])
+@pytest.mark.parametrize("law", NOISE)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_scale_of_a_model_is_the_one_in_which_the_values_are_likelier(law, seed, n):
+    """Of values that do not depend on x, whose evidence is nearly that of independent ones."""
+    g = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(n, 2, generator=g, dtype=FLOAT), torch.randn(n, generator=g, dtype=FLOAT)
+    y = NOISE[law](y)
+    likelihood = [law_of_warped(y.numpy(), c).logpdf(y.numpy()).sum() for c in bayesian.WARPS]
+    plain = n % 2 == 0 or likelihood[0] > likelihood[1]
+    z = Bayes().model(x, y, torch.zeros(n, dtype=torch.bool))[1]
+    law = law_of_warped(y.numpy(), bayesian.WARPS[0 if plain else 1])
+    assert z.numpy() == pytest.approx(stats.norm.ppf(law.cdf(y.numpy())), abs=1e-6)
 
 
 def test_values_that_are_all_equal_are_no_trouble():
@@ -535,13 +648,6 @@ def test_the_relaxed_features_are_those_of_the_configuration():
         point = spaces.snap(NESTED, u)
         config = spaces.from_unit(NESTED, point)
         assert torch.allclose(spaces.embed(NESTED, point), spaces.features(NESTED, config))
-
-
-def test_erfcx_is_the_mills_ratio():
-    """Φ(z)/φ(z) = √(π/2) erfcx(−z/√2), the identity behind the tail of log EI."""
-    z = np.linspace(-30, 3, 50)
-    ours = math.sqrt(math.pi / 2) * special.erfcx(-z / math.sqrt(2))
-    assert ours == pytest.approx(np.exp(stats.norm.logcdf(z) - stats.norm.logpdf(z)), rel=1e-10)
 
 
 def test_the_functions_of_the_benchmark_have_the_minima_that_it_subtracts():
