@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
@@ -126,15 +126,24 @@ def test_a_gp_without_noise_goes_through_its_points_and_returns_to_the_prior():
     assert mean.abs().max() < 1e-12 and variance.min() == pytest.approx(1, abs=1e-12)
 
 
+def search_of_a_gp(x, y):
+    """What `GP.fit` asks `climb` for: function, start, lower and upper ends, ..."""
+    with pytest.MonkeyPatch.context() as patch:
+        asked = []
+        patch.setattr(bayesian, "climb", lambda *a: asked.extend(a) or a[1])
+        GP.fit(x, y)
+    return asked
+
+
 @given(st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None)
 def test_no_hyperparameter_that_is_searched_breaks_the_cholesky_decomposition(seed):
     g = torch.Generator().manual_seed(seed)
     x = torch.rand(40, 4, generator=g, dtype=FLOAT)
     x[20:] = x[:20] + 1e-6 * torch.rand(20, 4, generator=g, dtype=FLOAT)
-    start = torch.tensor([math.log(0.5)] * 4 + [0.0, -6.0], dtype=FLOAT)
-    low = torch.tensor([-4.0] * 5 + [-10.0])
-    corner = start + torch.where(torch.rand(6, generator=g) < 0.5, low, 6.0)
+    _, start, low, high, *_ = search_of_a_gp(x, x[:, 0])
+    assert ((low < start) & (start < high)).all()
+    corner = torch.where(torch.rand(6, generator=g) < 0.5, low, high)
     assert bayesian.log_evidence(corner, x, x[:, 0])[0].isfinite()
 
 
@@ -148,6 +157,40 @@ def test_fit_climbs_and_is_deterministic(kind):
     for _ in range(5):
         other = a.theta + 0.3 * torch.randn(a.theta.shape, generator=g, dtype=FLOAT)
         assert objective > kind.objective(other, x, y)[0]
+
+
+@pytest.mark.parametrize("p, speed, n", [(1, 20, 8), (1, 30, 8), (2, 12, 12), (2, 30, 8)])
+def test_a_gp_is_fitted_as_well_as_by_the_best_of_many_climbs(p, speed, n):
+    """Also where the evidence has two peaks: at a short lengthscale, and at noise alone."""
+    g = torch.Generator().manual_seed(n)
+    x, noise = torch.rand(n, p, generator=g, dtype=FLOAT), torch.randn(n, generator=g, dtype=FLOAT)
+    y = torch.sin(speed * x).sum(1) + 0.05 * noise
+    y = (y - y.mean()) / y.std()
+
+    def fall(theta):
+        value, slope = GP.objective(torch.from_numpy(theta), x, y)
+        return -value.item(), -slope.numpy()
+
+    rng, ends = np.random.default_rng(0), np.array([[-4, 2]] * p + [[-3, 3], [-12, 0]]).T
+    climbs = [optimize.minimize(fall, rng.uniform(*ends), jac=True, bounds=[(-14, 6)] * (p + 2))
+              for _ in range(8)]  # fmt: skip
+    ours = GP.objective(GP.fit(x, y).theta, x, y)[0].item()
+    assert ours == pytest.approx(max(-found.fun for found in climbs), abs=1e-3)
+
+
+def test_a_network_is_fitted_to_a_peak_that_its_two_variances_alone_do_not_reach():
+    x, y = problem(60)
+    theta = Neural.fit(x, y).theta
+    ours, slope = Neural.objective(theta, x, y)
+    assert slope.norm() < 0.1 and theta.abs().max() < 6  # a peak, inside of what is searched
+
+    def fall(variances):
+        still = torch.cat([torch.from_numpy(variances), torch.zeros_like(theta[2:])])
+        value, slope = Neural.objective(still, x, y)
+        return -value.item(), -slope[:2].numpy()
+
+    best = optimize.minimize(fall, np.array([0.0, -4.0]), jac=True, bounds=[(-9, 9)] * 2)
+    assert best.success and ours > 2 - best.fun
 
 
 def test_lengthscales_tell_what_matters():
@@ -339,6 +382,27 @@ def test_a_proposal_is_a_function_of_space_trials_and_seed():
     assert Bayes().ask(SPACE, trials[:9], 1) != Bayes().ask(SPACE, trials[:9], 0)
     full = study(n=18).trials  # what a killed study would have proposed, from its first 14 trials
     assert full[14].config == a
+
+
+def test_proposals_of_other_seeds_and_numbers_draw_other_numbers(monkeypatch):
+    drawn, trials = [], study(n=12).trials
+    propose = lambda self, space, u, y, pending, g: drawn.append(g.initial_seed()) or u[:1]
+    monkeypatch.setattr(Bayes, "propose", propose)
+    monkeypatch.setattr(bayesian, "unseen", lambda space, tried, g, points: points[0])
+    for seed in range(100):
+        for n in (10, 11, 12):
+            Bayes().ask(SPACE, trials[:n], seed)
+    assert len(set(drawn)) == 300
+    ones = np.array([[n >> k & 1 for k in range(63)] for n in drawn]).mean(0)  # each bit is a coin
+    assert abs(ones - 0.5).max() < 5 * 0.5 / math.sqrt(300)
+
+
+def test_the_first_point_that_was_not_tried_is_proposed():
+    points = torch.tensor([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.8]], dtype=FLOAT)
+    tried = torch.stack([points[0], points[2] + 1e-10, points[1] + torch.tensor([0, 1e-8])])
+    assert torch.equal(bayesian.unseen(SPACE, tried, None, points), points[1])
+    tried[2] = points[1]
+    assert torch.equal(bayesian.unseen(SPACE, tried, None, points), points[3])
 
 
 def test_the_state_of_torchs_generator_is_left_alone():
