@@ -1,5 +1,6 @@
 """Augmentation: exact cases, another interpolation in float64, and laws of the random layer."""
 
+import itertools
 import math
 from functools import partial
 
@@ -151,18 +152,53 @@ def test_images_passes_and_seeds_differ_and_evaluation_changes_nothing(how):
     assert first.dtype == torch.float64
 
 
-def test_each_strength_is_its_own_function_with_the_drawn_numbers():
-    x, key = pictures(6, 1, 8, 8), torch.tensor([3, 0, 0])
-    u = draws.uniform(key, torch.Size([5, 6]))
-    expected = {
-        "rotate": a.rotate(x, 40 * (2 * u[0] - 1)),
-        "zoom": a.zoom(x, 1.5 ** (2 * u[1] - 1)),
-        "shift": a.shift(x, 2.0 * (2 * u[2:4].T - 1)),
-        "flip": a.flip(x, u[4] < 0.5),
-        "noise": a.noise(x, 0.3, torch.tensor([3, 0, 0, 1])),
-    }
-    for name, how in zip(("rotate", "flip", "zoom", "shift", "noise"), STRENGTHS, strict=False):
-        torch.testing.assert_close(augment(**how)(x), expected[name], rtol=1e-5, atol=1e-5)
+def seen(layer, n=3000):
+    """What a layer does to n images: angle, ln factor, down, right, whether mirrored, each [n].
+
+    The images hold the coordinates of their pixels, so that a changed one says where it looked:
+    M p + c with M = F A, c = F b, where F is a mirror or not.
+    """
+    at = torch.arange(9, dtype=torch.float64) - 4
+    y = layer(torch.stack(torch.meshgrid(at, at, indexing="ij")).expand(n, -1, -1, -1))
+    c = y[:, :, 4, 4]
+    M = torch.stack([y[:, :, 5, 4] - c, y[:, :, 4, 5] - c], 2)
+    mirrored = torch.linalg.det(M) < 0
+    M[mirrored, 1], c[mirrored, 1] = -M[mirrored, 1], -c[mirrored, 1]
+    angle, zoom = torch.atan2(M[:, 0, 1], M[:, 0, 0]).rad2deg(), -torch.linalg.det(M).log() / 2
+    torch.testing.assert_close(M, a.turn(angle, zoom.exp()), rtol=0, atol=1e-5)
+    down, right = -torch.linalg.solve(M, c).T  # it is moved after it was turned
+    return angle, zoom, down, right, mirrored
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"rotate": 40.0}, {"flip": 0.3}, {"zoom": 1.5}, {"shift": 2.0},
+     {"rotate": 10.0, "flip": 0.7, "zoom": 1.2, "shift": 1.0}],
+    ids=str,
+)  # fmt: skip
+def test_each_strength_has_its_law_and_what_is_off_stays_off(how):
+    *changes, mirrored = seen(augment(**how))
+    limits = how.get("rotate", 0), math.log(how.get("zoom", 1)), *2 * [how.get("shift", 0)]
+    for change, limit in zip(changes, limits, strict=True):
+        if limit:
+            assert stats.kstest(change / limit, "uniform", (-1, 2)).pvalue > 0.01
+        else:
+            assert change.abs().max() < 1e-5
+    flips = stats.binomtest(int(mirrored.sum()), len(mirrored), how.get("flip", 0))
+    assert flips.pvalue > 0.01
+    random = [c for c, limit in zip(changes, limits, strict=True) if limit]
+    random += [mirrored.double()] if "flip" in how else []
+    for one, other in itertools.combinations(random, 2):
+        assert stats.pearsonr(one, other).pvalue > 0.01
+
+
+def test_noise_is_gaussian_for_every_pixel_and_of_its_own_draws():
+    x, how = pictures(2, 1, 1, 1).repeat(2000, 1, 1, 1), {"flip": 0.5, "noise": 0.3}
+    z = ((augment(**how)(x) - x) / 0.3).flatten()
+    assert stats.kstest(z, "norm").pvalue > 0.01
+    mirrored = seen(augment(**how | {"noise": 0.0}), len(x))[-1].double()
+    for other in (mirrored, mirrored.flip(0), z.roll(1), z.roll(2000)):
+        assert stats.pearsonr(z, other).pvalue > 0.01
 
 
 def test_what_comes_from_outside_has_the_given_value():

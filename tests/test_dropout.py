@@ -11,7 +11,6 @@ from scipy import stats
 from sweep_law import assert_law, random_data
 from torch import nn
 
-from nettrain import draws
 from nettrain import dropout as reg
 from nettrain.dropout import DropConnect, Dropout, LayerDrop
 from nettrain.lab import training
@@ -46,12 +45,12 @@ def test_the_mean_over_many_masks_is_the_input():
     )
 
 
-def test_the_mask_is_the_draw_of_the_key_and_the_key_counts_passes():
-    layer = dropout(0.5, seed=9)
+def test_the_mask_is_a_function_of_the_key_and_the_key_counts_passes():
+    layer, other = dropout(0.5, seed=9), Dropout(0.5)
     for step in range(3):
         assert layer.key.tolist() == [9, step, 0]
-        mask = draws.uniform(torch.tensor([9, step, 0]), x.shape) < 0.5
-        assert torch.equal(layer(x) != 0, mask)
+        other.key.copy_(torch.tensor([9, step, 0]))
+        assert torch.equal(layer(x), other(x))
 
 
 def test_seeds_passes_and_layers_have_masks_of_their_own():
@@ -95,12 +94,26 @@ def test_a_keep_rate_outside_its_range_is_refused(keep):
 # ----------------------------------------------------------------- connections and layers
 
 
-def test_dropconnect_is_a_linear_layer_with_the_masked_weight():
-    layer = training.build(lambda: DropConnect(100, 7, 0.4), 9).double()
+def check_masks(masks, keep):
+    """Masks [k, n] keep with a probability, and each of them independently of the others."""
+    assert stats.binomtest(int(masks.sum()), masks.numel(), keep).pvalue > 0.01
+    for one, other in itertools.combinations(masks, 2):
+        alike = int((one == other).sum())
+        assert stats.binomtest(alike, len(one), keep**2 + (1 - keep) ** 2).pvalue > 1e-4
+
+
+def test_dropconnect_is_a_linear_layer_with_a_masked_weight():
+    layer, masks = training.build(lambda: DropConnect(100, 7, 0.4), 9).double(), []
+    units = torch.eye(100, dtype=x.dtype)  # what a unit alone gives is its column of the weight
     for step in range(3):
         assert layer.key.tolist() == [9, step, 0]
-        mask = draws.uniform(torch.tensor([9, step, 0]), torch.Size([7, 100])) < 0.4
-        exact(layer(x), F.linear(x, layer.weight * mask / 0.4, layer.bias))
+        columns, y = layer(torch.cat([units, x])).split([100, 40])
+        W = (columns - layer.bias).T
+        kept = W.abs() > 1e-9
+        exact(W, torch.where(kept, layer.weight / 0.4, torch.zeros(())))
+        exact(y, F.linear(x, W, layer.bias))
+        masks.append(kept)
+    check_masks(torch.cat(masks), 0.4)  # of the 7 outputs in 3 steps
     exact(layer.eval()(x), F.linear(x, layer.weight, layer.bias))
     assert layer.key[1] == 3
 
@@ -116,11 +129,14 @@ def test_the_mean_over_all_masks_of_the_weights_is_the_layer():
 
 
 def test_layer_drop_keeps_or_skips_the_layer_for_each_example():
-    layer = training.build(lambda: LayerDrop(nn.Linear(100, 100), 0.7), 4).double()
-    mask = draws.uniform(torch.tensor([4, 0, 0]), torch.Size([40])) < 0.7
-    y = layer(x)
-    assert 0 < mask.sum() < 40 and torch.equal(y[~mask], x[~mask])
-    exact(y[mask], x[mask] + layer.layer(x[mask]) / 0.7)
+    layer, masks = training.build(lambda: LayerDrop(nn.Linear(100, 100), 0.7), 4).double(), []
+    for _ in range(5):
+        y = layer(x)
+        kept = (y != x).all(1)
+        assert torch.equal(y[~kept], x[~kept])
+        exact(y[kept], x[kept] + layer.layer(x[kept]) / 0.7)
+        masks.append(kept)
+    check_masks(torch.stack(masks), 0.7)
     exact(layer.eval()(x), x + layer.layer(x))
     pictures = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     convolution = training.build(lambda: LayerDrop(nn.Conv2d(3, 3, 1), 0.5), 0)
