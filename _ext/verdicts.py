@@ -14,7 +14,8 @@ COMMITTED = build.ROOT / "nettrain" / "evidence.json"
 
 
 def differences(committed: dict, measured: dict) -> list[str]:
-    """A sentence for each claim that is missing, new, differently stated or judged."""
+    """A sentence for each claim that is missing, new, differently stated or judged, and for each
+    condition of one that is missing, new or compared in another number of pairs."""
     found = []
     for claim in sorted(committed.keys() | measured.keys()):
         old, new = committed.get(claim), measured.get(claim)
@@ -25,6 +26,14 @@ def differences(committed: dict, measured: dict) -> list[str]:
         for part in ("says", "measure", "margin", "predicts", "verdict"):
             if old[part] != new[part]:
                 found.append(f"{claim}: {part} was {old[part]!r}, is {new[part]!r}")
+        old, new = old["conditions"], new["conditions"]
+        for name in sorted(old.keys() | new.keys()):
+            if name not in old or name not in new:
+                where = "the committed evidence" if name not in old else "this build"
+                found.append(f"{claim}, condition {name!r} is not in {where}")
+            elif old[name].get("n") != new[name].get("n"):  # an exact claim has none
+                numbers = f"n was {old[name].get('n')}, is {new[name].get('n')}"
+                found.append(f"{claim}, condition {name!r}: {numbers}")
     return found
 
 

@@ -147,18 +147,44 @@ def test_verdicts_are_the_committed_ones():
 
 
 def test_every_comparison_has_32_pairs_or_more():
-    for record in build.read_json(verdicts.COMMITTED).values():
-        for condition in record["conditions"].values():
-            assert condition.get("n", 32) >= 32
+    for claim, record in build.read_json(build.VERDICTS).items():
+        for name, condition in record["conditions"].items():
+            assert condition.get("n", 32) >= 32, (claim, name)
 
 
 def test_a_changed_verdict_is_noticed():
     old = {"X1a": {"says": "s", "measure": "m", "margin": 1, "predicts": "above", "verdict": "v"}}
+    old["X1a"]["conditions"] = {"": {"n": 32}}
     new = {"X1a": old["X1a"] | {"verdict": "w"}, "X1b": old["X1a"]}
     assert verdicts.differences(old, old) == []
     found = verdicts.differences(old, new)
     assert found == ["X1a: verdict was 'v', is 'w'", "X1b is not in the committed evidence"]
     assert verdicts.differences(new, old)[1] == "X1b is not in this build"
+
+
+@pytest.mark.parametrize(
+    "measured, found",
+    [
+        ({"deep": {"n": 32, "low": 0.2}, "wide": {"n": 64}, "exact": {"error": 1.0}}, []),
+        (
+            {"deep": {"n": 31}, "wide": {"n": 96}, "exact": {"error": 0.0}},
+            ["deep': n was 32, is 31", "wide': n was 64, is 96"],
+        ),
+        (
+            {"deep": {"n": 32}, "exact": {"n": 8}, "other": {"n": 64}},
+            [
+                "exact': n was None, is 8",
+                "other' is not in the committed evidence",
+                "wide' is not in this build",
+            ],
+        ),
+    ],
+)
+def test_another_number_of_pairs_is_noticed(measured, found):
+    stated = dict.fromkeys(("says", "measure", "margin", "predicts", "verdict"), "as before")
+    committed = {"deep": {"n": 32, "low": 0.1}, "wide": {"n": 64}, "exact": {"error": 0.0}}
+    old, new = ({"X1a": stated | {"conditions": c}} for c in (committed, measured))
+    assert verdicts.differences(old, new) == [f"X1a, condition '{words}" for words in found]
 
 
 # ----------------------------------------------------------------------------- what is stale
