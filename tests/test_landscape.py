@@ -246,8 +246,13 @@ def test_index_counts_below_zero():
 
 
 def test_e31_a_minimum_along_both_axes_that_is_a_saddle():
-    h = torch.tensor([[2.0, 3.0], [3.0, 2.0]], dtype=torch.float64)
-    close(torch.linalg.eigvalsh(h), torch.tensor([-1.0, 5.0]).double())
+    f = lambda theta: theta.square().sum(-1) + 3 * theta.prod(-1)  # x² + 3xy + y²
+    origin, along = torch.zeros(2, dtype=torch.float64), points(50, 1)
+    for axis in torch.eye(2, dtype=torch.float64):
+        assert (f(along * axis) > f(origin)).all()
+    assert f(torch.tensor([1.0, -1.0])) < f(origin)
+    assert landscape.index(torch.linalg.eigvalsh(landscape.hessian(f, origin))) == 0.5
+    close(landscape.critical_points(f, points(3, 2)), origin.expand(3, 2))
 
 
 # ------------------------------------------------------------------------------ random matrices

@@ -15,7 +15,7 @@ import torch
 
 from _ext import build, pages, tested
 from _ext.notation import used
-from nettrain import misprints, optimizers, schedules
+from nettrain import blocks, initializers, misprints, optimizers, schedules
 from nettrain.normalization import LocalResponseNorm
 
 HTML = build.BUILD / "html"
@@ -58,30 +58,45 @@ def first_step(rule) -> float:
     return -rule(zero, g, zero, zero, t=1, lr=1.0)[0].item()
 
 
-WEIGHTS = torch.nn.Conv2d(64, 64, 3).weight.numel()
-NUMBERS = [  # erratum, number as it is written there, the same computed
-    ("E03", "√3", math.sqrt(12) / 2),  # a radius r has the variance (2r)²/12
-    ("E07", "0.0009", math.exp(-7)),
+def radius() -> float:
+    """The radius at which uniform weights have the variance 1."""
+    generator = torch.Generator().manual_seed(0)
+    return initializers.uniform((10**6,), 1.0, generator=generator).double().std().item() ** -1
+
+
+def steady(rule, beta: float) -> float:
+    """What a rule's average of gradients comes to if all are 1: m ← a m + b ends at b/(1 − a)."""
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    b, sum_of_both = (rule(zero, one, m, one, t=1, beta1=beta)[1].item() for m in (zero, one))
+    return b / (1 - (sum_of_both - b))
+
+
+def too_long(beta: float) -> float:
+    return steady(misprints.adamax_gain, beta) / steady(optimizers.adamax, beta)
+
+
+CONVOLUTION = blocks.conv(64, 64)
+NUMBERS = [  # erratum, number as it is written there, what the code makes of it
+    ("E03", "√3", radius()),
     ("E10", "0.66", schedules.exponential(1.0, 0.96)(10)),
     ("E10", "0.09", schedules.inverse_time(1.0, 0.96)(10)),
     ("E10", "0.00007", schedules.natural_exponential(1.0, 0.96)(10)),
-    ("E32", "36,864", WEIGHTS),
-    ("E32", "12,544", 64 * 14 * 14),
+    ("E32", "36,864", CONVOLUTION.weight.numel()),
+    ("E32", "12,544", CONVOLUTION(torch.zeros(1, 64, 14, 14)).numel()),
     ("E41", "0.59", neighbour(0.0)),
     ("E41", "0.44", neighbour(100.0)),
-    ("S03", "9 times for β = 0.9,", 0.9 / (1 - 0.9)),
-    ("S03", "999 times", 0.999 / (1 - 0.999)),
+    ("S03", "9 times for β = 0.9,", too_long(0.9)),
+    ("S03", "999 times", too_long(0.999)),
     ("S05", "three", first_step(misprints.adam_uncorrected) / first_step(optimizers.adam)),
 ]
-WORDS = {"three": 3.0, "√3": math.sqrt(3)}
+WORDS = {"three": (3.0, 1), "√3": (math.sqrt(3), 3)}  # to so many digits
 
 
 @pytest.mark.parametrize("name, written, value", NUMBERS)
 def test_a_number_in_an_erratum_is_what_the_code_computes(name, written, value):
     assert written in pages.data("errata")[name]["right"]
     digits = written.split()[0].replace(",", "")
-    places = len(digits.lstrip("0.")) if digits not in WORDS else 1
-    number = WORDS[digits] if digits in WORDS else float(digits)
+    number, places = WORDS.get(digits) or (float(digits), len(digits.lstrip("0.")))
     assert float(f"{value:.{places}g}") == float(f"{number:.{places}g}")
 
 
