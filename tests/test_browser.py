@@ -69,10 +69,8 @@ def visit(browser, site):
         page.on("console", lambda m: m.type == "error" and complaints.append(f"console: {m.text}"))
         page.on("response", lambda r: r.status >= 400 and complaints.append(f"{r.status} {r.url}"))
         page.goto(f"{site}/{name}", wait_until="load")
-        page.wait_for_function(
-            "!window.MathJax?.startup || window.MathJax.startup.document?.state() >= 10 || true"
-        )
         page.wait_for_load_state("networkidle")
+        page.wait_for_function(TYPESET)
         return page, complaints
 
     yield open_page
@@ -99,7 +97,6 @@ def test_book_is_built():
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_whole_and_offline(visit, name):
     page, complaints = visit(name)
-    page.wait_for_function(TYPESET)
     assert page.locator("mjx-merror").count() == 0
     assert page.evaluate(f"{IMAGES}.filter(i => i.complete && !i.naturalWidth).length") == 0
     assert page.evaluate(f"{IMAGES}.filter(i => !i.alt).length") == 0
