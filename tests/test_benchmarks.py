@@ -1,13 +1,25 @@
 """The benchmarks run, on small work, and their goals read what they write. No speed is asserted."""
 
+import itertools
+import math
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 
 from _ext import build
 from benchmarks import __main__ as main
-from benchmarks import book, goals, imports, machine, optimizer_step, scale, sweep_throughput
+from benchmarks import (
+    book,
+    goals,
+    imports,
+    machine,
+    optimizer_step,
+    scale,
+    search,
+    sweep_throughput,
+)
 from nettrain.models import mlp
 
 CPU = torch.device("cpu")
@@ -68,3 +80,40 @@ def test_the_work_of_a_step_is_counted():
     # forward and backward of 64-64-64-10 at batch 64, but for the gradient of the input
     products = 64 * (64 * 64 + 64 * 64 + 64 * 10)
     assert sweep_throughput.flops("MLP 64-64-64-10", CPU) == 2 * (3 * products - 64 * 64 * 64)
+
+
+def by_counting(ours, theirs):
+    """Mann & Whitney's two-sided p: of all ways to deal out the values, those as extreme."""
+    pool, wins = [*ours, *theirs], lambda a, b: sum(x < y for x in a for y in b)
+    deals = [set(d) for d in itertools.combinations(range(len(pool)), len(ours))]
+    found = [
+        wins([pool[i] for i in d], [v for i, v in enumerate(pool) if i not in d]) for d in deals
+    ]
+    middle = len(ours) * len(theirs) / 2
+    extreme = abs(wins(ours, theirs) - middle)
+    return sum(abs(w - middle) >= extreme for w in found) / len(deals)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, ahead",
+    [
+        ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6], 1),  # p = 2 / 20
+        ([0.4, 0.5, 0.6], [0.1, 0.2, 0.3], -1),
+        ([0.1, 0.2, 0.45, 0.05], [0.4, 0.3, 0.6], 1),
+        ([9.0, 0.2, 0.7], [0.1, 8.0, 0.5, 0.3, 0.4], -1),  # the medians, not the means
+    ],
+)
+def test_engines_are_compared_by_the_rank_test_of_their_regrets(ours, theirs, ahead):
+    engines = {"nettrain": ours, "optuna-gp": theirs, "random": [0.0] * 9}
+    rows = [
+        {"problem": problem, "engine": engine, 30: sign * value, 50: value, 100: math.nan}
+        for problem, sign in (("first", 1), ("turned", -1))
+        for engine, values in engines.items()
+        for value in [*values, math.nan]  # a search that was shorter
+    ]
+    rows[0][100] = rows[len(ours) + 1][100] = 0.5  # one of each: nothing to compare
+    found = search.compare(pd.DataFrame(rows))
+    assert list(found.index) == ["first", "turned"] and list(found.columns) == [30, 50]
+    p = by_counting(ours, theirs)
+    assert found.loc["first"].tolist() == pytest.approx([ahead * p, ahead * p])
+    assert found.loc["turned"].tolist() == pytest.approx([-ahead * p, ahead * p])
