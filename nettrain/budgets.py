@@ -64,7 +64,7 @@ class Curves:
         return part
 
     def advance(self, epochs: int) -> tuple["Curves", list[float]]:
-        """Take `epochs` losses from every generator; the last of each."""
+        """Take `epochs` losses from every generator, and return the runs and the last of each."""
         for i, curve in enumerate(self.curves):
             try:
                 for loss in itertools.islice(curve, epochs):
@@ -93,7 +93,7 @@ def halving(n: int, budget: int) -> list[tuple[int, int]]:
         r_k = ⌊B / (n_k ⌈log₂ n⌉)⌋      n_k = ⌊n / 2ᵏ⌋
 
     Jamieson & Talwalkar 2016; what they return is the half of the last round, which is empty
-    where n is no power of two (3 → 1 → 0): the best of the last round is meant.
+    where n is not a power of two (3 → 1 → 0): the best of the last round is meant.
     Raises ValueError for n < 2 and for a budget that leaves some run nothing.
     """
     n, budget = spaces.whole("n", n, 0), spaces.whole("budget", budget, 0)

@@ -6,8 +6,9 @@ What only matters beside a certain option stands inside that option:
 
     opt=Choice(dict(name="sgd", rho=Real(0, 0.99)), dict(name="adam"))
 
-Its value in a configuration is then `dict(name="sgd", rho=0.5)`. Entries that are no dimensions are
-constants. A configuration is plain JSON: None, bool, int, float, str, and lists and dicts of these.
+Its value in a configuration is then `dict(name="sgd", rho=0.5)`. Entries that are not dimensions
+are constants. A configuration is plain JSON: None, bool, int, float, str, and lists and dicts of
+these.
 
 Searchers work in the unit cube: each dimension, nested ones included, has one coordinate in [0, 1].
 Equal volumes of the cube are equally probable. d coordinates, p features.
@@ -36,7 +37,7 @@ class Real:
         u ↦ low + u (high − low),   with log   u ↦ low (high / low)ᵘ
 
     Raises ValueError for an empty or infinite range and for a log range that does not start
-    above 0, TypeError for bounds that are no numbers.
+    above 0, TypeError for bounds that are not numbers.
     """
 
     low: float
@@ -65,9 +66,9 @@ class Real:
         return u.unsqueeze(-1)
 
     def check(self, name: str, value) -> float:
-        """The value as a float; raises ValueError if it is none of this range."""
+        """The value as a float; raises ValueError if it is not in this range."""
         if not _is(value, numbers.Real) or not self.low <= value <= self.high:
-            raise ValueError(f"{name}={value!r} is no number in [{self.low:g}, {self.high:g}]")
+            raise ValueError(f"{name}={value!r} is not a number in [{self.low:g}, {self.high:g}]")
         return float(value)
 
     def grid(self, points: int) -> list[float]:
@@ -120,9 +121,9 @@ class Integer:
         return u.unsqueeze(-1)
 
     def check(self, name: str, value) -> int:
-        """The value as an int; raises ValueError if it is none of this range."""
+        """The value as an int; raises ValueError if it is not in this range."""
         if not _is(value, numbers.Integral) or not self.low <= value <= self.high:
-            raise ValueError(f"{name}={value!r} is no whole number in [{self.low}, {self.high}]")
+            raise ValueError(f"{name}={value!r} is not a whole number in [{self.low}, {self.high}]")
         return int(value)
 
     def grid(self, points: int) -> list[int]:
@@ -226,7 +227,8 @@ def _check_range(dim: Real | Integer, kind: type) -> None:
     for name in ("low", "high"):
         bound = plain(getattr(dim, name))
         if not _is(bound, kind):
-            raise TypeError(f"{dim}: {bound!r} is no {kind.__name__.lower()} number")
+            word = "whole" if kind is numbers.Integral else "real"
+            raise TypeError(f"{dim}: {bound!r} is not a {word} number")
         object.__setattr__(dim, name, bound)  # numpy's and torch's numbers as Python's
     if not dim.low < dim.high or not math.isfinite(dim.high - dim.low):
         raise ValueError(f"{dim}: needs low < high, both finite; a constant needs no dimension")
@@ -282,7 +284,7 @@ def _check_entry(name: str, entry) -> None:
     if isinstance(entry, dict):
         for part, inner in entry.items():
             if not isinstance(part, str):
-                raise TypeError(f"{name}: the name {part!r} is no str")
+                raise TypeError(f"{name}: the name {part!r} is not a str")
             if not part:
                 raise ValueError(f"{name or 'the space'}: the name {part!r} is empty")
             _check_entry(_join(name, part), inner)
@@ -291,8 +293,8 @@ def _check_entry(name: str, entry) -> None:
             json.dumps(plain(entry), allow_nan=False)
         except (TypeError, ValueError):
             raise TypeError(
-                f"{name}: {entry!r} is no plain value (None, bool, number, str, list, dict); give "
-                "it a name and let the objective look the name up"
+                f"{name}: {entry!r} is not a plain value (None, bool, number, str, list, dict); "
+                "give it a name and let the objective look the name up"
             ) from None
 
 
@@ -304,7 +306,7 @@ def _check_value(name: str, entry, value):
             raise ValueError(f"{name}={value!r} must be {entry!r}")
         return plain(entry)
     if not isinstance(value, dict):
-        raise ValueError(f"{name or 'a configuration'}={value!r} is no dict of {list(entry)}")
+        raise ValueError(f"{name or 'a configuration'}={value!r} is not a dict of {list(entry)}")
     if missing := [_join(name, n) for n in entry if n not in value]:
         raise ValueError(f"{missing} missing in {value}")
     if unknown := [_join(name, n) for n in value if n not in entry]:
@@ -390,7 +392,7 @@ def from_unit(space: dict, u) -> dict:
     """
     u = torch.as_tensor(u, dtype=torch.float64)
     if u.shape != (dims(space),) or not ((u >= 0) & (u <= 1)).all():
-        raise ValueError(f"u={u.tolist()} is no point of the unit cube [0, 1]^{dims(space)}")
+        raise ValueError(f"u={u.tolist()} is not a point of the unit cube [0, 1]^{dims(space)}")
     return _build(space, iter(u.tolist()))
 
 
@@ -482,7 +484,7 @@ def grid(space: dict, points: int | dict[str, int]) -> list[dict]:
     points  of each number: one for all or {"lr": 5, "opt.rho": 3, ...}; a choice has all options
 
     The spacing is the dimension's: linear or logarithmic. Raises ValueError for fewer than one
-    point and for names that are no numbers of the space.
+    point and for names that are not numbers of the space.
     """
     every = lattice(space, points)
     return [every.at(i) for i in range(every.size)]

@@ -51,7 +51,7 @@ class Study:
     `ask` and `tell` are the whole of it; `optimize` calls them in a loop. One thread at a time. The
     trials that a study hands out are copies: what a caller does to them does not reach the study.
 
-    Raises TypeError and ValueError for what is no space or no seed, ValueError for a journal of
+    Raises TypeError and ValueError for an invalid space or seed, ValueError for a journal of
     another seed or with a broken line, RuntimeError for a journal that another study writes.
     """
 
@@ -129,7 +129,8 @@ class Study:
         workers: int | None = None,
         progress: bool = True,
     ) -> Trial:
-        """Evaluate until the study has `trials` finished trials, earlier ones included; the best.
+        """Evaluate until the study has `trials` finished trials, earlier ones included, and return
+        the best.
 
         objective  config -> number; or (config, seed) -> number, with `seed_of` the trial
         executor   any concurrent.futures.Executor: a pool of threads or of processes (objective
@@ -199,7 +200,8 @@ class Study:
         self._starts[number] += 1
 
     def _settle(self, number: int, future: Future) -> bool:
-        """Tell what came of a trial; whether it has ended. If its worker died, it waits again.
+        """Tell what came of a trial, and return whether it has ended: if its worker died, it waits
+        again.
 
         Raises what the executor put in place of an answer, if it may be lost itself.
         """
@@ -261,8 +263,9 @@ class Study:
         return table
 
     def rescore(self, objective: Callable, *, top: int = 1, repeats: int = 8) -> pd.DataFrame:
-        """Evaluate the best trials again with fresh seeds: the value that a winner was chosen by
-        is too good, for it was chosen by it.
+        """Evaluate the best trials again with fresh seeds.
+
+        A winner's value is biased low: it was selected for being low.
 
         objective  (config, seed) -> number. One row per trial and seed: number, seed, value, and
         found, the value that the search saw. A failed evaluation is NaN.
