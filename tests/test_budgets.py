@@ -4,6 +4,7 @@ import itertools
 import math
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -51,9 +52,10 @@ def test_brackets_are_exact_at_powers(eta):
 def test_resources_start_at_r_min():
     assert budgets.resources(100, r_min=5) == [11, 33, 100]
     assert budgets.resources(9, r_min=9) == [9] and budgets.brackets(9, r_min=9) == [[(1, 9)]]
-    for wrong in (dict(r_max=0), dict(r_max=9, r_min=10), dict(r_max=9, eta=1)):
-        with pytest.raises(ValueError, match="needs 1 <= r_min <= r_max and eta >= 2"):
-            budgets.resources(**wrong)
+    for wrong in ((0, 1, 3), (9, 10, 3), (9, 0, 3), (9, 1, 1), (9, 1, 0)):
+        given = "r_min={1}, r_max={0}, eta={2}".format(*wrong)
+        with pytest.raises(ValueError, match=f"{given}: needs 1 <= r_min <= r_max and eta >= 2"):
+            budgets.resources(wrong[0], r_min=wrong[1], eta=wrong[2])
 
 
 def test_halving_is_algorithm_1_2_put_right():
@@ -67,7 +69,8 @@ def test_halving_is_algorithm_1_2_put_right():
         assert sum(size * r for size, r in rounds) <= budget and rounds[-1][0] in (1, 2)
         assert all(b == max(1, a // 2) for (a, _), (b, _) in zip(rounds, rounds[1:]))
         assert all(r == budget // (size * len(rounds)) for size, r in rounds)
-    for n, budget in ((1, 9), (8, 23)):
+    assert budgets.halving(2, 2) == [(2, 1)] and budgets.halving(8, 24)[0] == (8, 1)
+    for n, budget in ((1, 9), (0, 9), (2, 1), (2, 0), (8, 23)):
         with pytest.raises(ValueError, match=f"n={n}, budget={budget}"):
             budgets.halving(n, budget)
 
@@ -270,6 +273,28 @@ def test_hyperband_is_its_brackets():
     assert (history["spent"] == history["cost"].cumsum()).all()
 
 
+@pytest.mark.parametrize("value", [0.5, math.inf])
+def test_of_equal_runs_the_first_wins(value):
+    table, level = budgets.brackets(9), Table(np.full((27, 9), value))
+    start = lambda first, n: level[np.arange(first, first + n)]
+    with warnings.catch_warnings(action="ignore"):  # that all losses are infinite
+        best, history = budgets.hyperband(start, Table.advance, table)
+        halved, _ = budgets.successive_halving(level[:9], Table.advance, RUNGS)
+    assert best.rows.tolist() == halved.rows.tolist() == ([0] if value < math.inf else [])
+    assert set(history["bracket"]) == {0, 1, 2}
+    for run in (budgets.asha, partial(budgets.stop_early, go_on=lambda *_: True)):
+        with warnings.catch_warnings(action="ignore"):
+            best, _ = run(start, Table.advance, budget=27, r_max=9)
+        assert best.rows.tolist() == ([0] if value < math.inf else [])
+
+
+def test_a_rung_may_be_as_large_as_the_one_before():
+    runs, history = budgets.successive_halving(Table(CURVES[:4]), Table.advance, [(4, 1), (4, 5)])
+    assert runs.rows.tolist() == CURVES[:4, 4].argsort().tolist()  # all of them, best first
+    assert history["run"].tolist()[4:] == CURVES[:4, 0].argsort().tolist()
+    assert history["cost"].tolist() == [1] * 4 + [4] * 4
+
+
 def test_rows_of_a_sweep_keep_their_state():
     data = digits()
     rates = np.geomspace(1e-3, 10, 9)
@@ -393,6 +418,36 @@ def test_stopping_early_spends_less_on_what_is_bad():
     everything = budgets.stop_early(start, Curves.advance, lambda *_: True, budget=400, r_max=20)[1]
     lengths, failed = everything.groupby("run")["loss"].agg(["size", "max"]).to_numpy().T
     assert set(lengths[failed == math.inf]) == {1} and set(lengths[failed < math.inf][:-1]) == {20}
+
+
+def test_stopping_early_runs_each_curve_until_its_rule_ends_it():
+    curves, asked = CURVES[:40, :9].copy(), []
+    level = np.median(curves[:, 3])
+    good = np.flatnonzero(curves[:, 3] < level)[:3]
+    curves[good, [0, 4, 8]] = math.nan, -math.inf, math.inf  # at the first, middle, last epoch
+
+    def go_on(curve, earlier):
+        asked.append((list(curve), [list(c) for c in earlier]))
+        return len(curve) < 4 or curve[-1] < level
+
+    start = lambda first, n: Table(curves, np.arange(first, first + n))
+    best, history = budgets.stop_early(start, Table.advance, go_on, budget=200, r_max=9)
+    truth = np.where(np.isfinite(curves), curves, math.inf)
+    parts = [part for _, part in history.groupby("run")]
+    for run, part in enumerate(parts):
+        seen = truth[run, : len(part)]
+        assert part["loss"].tolist() == seen.tolist()
+        assert part["resource"].tolist() == list(range(1, len(part) + 1))
+        assert (seen[3:-1] < level).all() and (seen[:-1] < math.inf).all()
+        ended = seen[-1] == math.inf or len(part) == 9 or (len(part) > 3 and seen[-1] >= level)
+        assert ended or run == len(parts) - 1  # for the last one the budget was over
+    assert history["spent"].tolist() == list(range(1, 201)) and {1, 4, 5, 9} == {*map(len, parts)}
+    latest = [part["loss"].iloc[-1] for part in parts]
+    assert best.rows.tolist() == [int(np.argmin(latest))]
+    for curve, earlier in asked:  # it is never asked about a failure
+        run = len(earlier)
+        assert curve == curves[run, : len(curve)].tolist() and math.isfinite(curve[-1])
+        assert earlier == [part["loss"].tolist() for part in parts[:run]]
 
 
 @pytest.mark.parametrize(
