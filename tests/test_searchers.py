@@ -1,5 +1,6 @@
 """Searchers that repeat themselves: random and Sobol points, grids that try everything once."""
 
+import pickle
 import random
 import time
 
@@ -34,6 +35,9 @@ def test_random_points_are_uniform():
     assert all(stats.kstest(column, "uniform").pvalue > 0.01 for column in points.T)
     assert abs(np.corrcoef(points.T) - np.eye(4)).max() < 0.08
     assert len(np.unique(points)) == points.size
+    bits = points * 2**53  # all 53 of them are random, the last one too
+    assert (bits % 1 == 0).all() and (points < 1).all()
+    assert stats.binomtest(int((bits % 2).sum()), bits.size).pvalue > 0.01
 
 
 def test_sobol_points_are_the_scrambled_sequence():
@@ -80,6 +84,31 @@ def test_a_proposal_of_a_grid_costs_milliseconds_after_thousands_of_trials():
         trials.append(Trial(4000 + k, every[4000 + k], 0.0))
         assert searcher.ask(space, trials, 0) == every[4001 + k]
     assert first < 1 and time.perf_counter() - start < 1  # 30 ms and 30 ms; listing: 7 s
+
+
+def test_a_grid_is_worked_out_once_while_the_same_trials_go_on(monkeypatch):
+    searcher, every, made, lattice = Grid(3), spaces.grid(SPACE, 3), [], spaces.lattice
+    monkeypatch.setattr(spaces, "lattice", lambda *given: made.append(given) or lattice(*given))
+    trials = []
+    for config in every[:6]:
+        assert searcher.ask(SPACE, trials, 0) == searcher.ask(SPACE, trials, 0) == config
+        trials.append(Trial(len(trials), config, 0.0))
+    assert len(made) == 1
+    assert searcher.ask(SPACE, trials[1:], 0) == every[0] and len(made) == 2  # other trials
+    assert searcher.ask(SPACE, trials[1:3], 0) == every[0] and len(made) == 3  # fewer
+    assert searcher.ask({"y": Real(0, 1)}, [], 0) == {"y": 0.0} and len(made) == 4  # another space
+
+
+def test_a_pickled_grid_leaves_out_what_it_has_worked_out():
+    searcher, every = (
+        Grid({"x": 3, "n": 4, "o.r": 2}),
+        spaces.grid(SPACE, {"x": 3, "n": 4, "o.r": 2}),
+    )
+    trials = [Trial(i, c, 0.0) for i, c in enumerate(every[:9])]
+    assert searcher.ask(SPACE, trials, 0) == every[9]
+    text = pickle.dumps(searcher)
+    assert text == pickle.dumps(Grid({"x": 3, "n": 4, "o.r": 2}))
+    assert pickle.loads(text).ask(SPACE, trials, 0) == every[9]
 
 
 def test_a_grid_remembers_nothing_that_changes_its_answer():
