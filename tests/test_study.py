@@ -4,6 +4,7 @@ import json
 import math
 import operator
 import os
+import pickle
 import random
 import runpy
 import signal
@@ -11,7 +12,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+)
 from concurrent.futures.process import ProcessPoolExecutor
 from functools import partial, partialmethod, wraps
 from multiprocessing import get_context
@@ -82,7 +89,9 @@ def test_frame_is_tidy():
     assert list(table["number"]) == [0, 1, 2, 3, 4]
     assert list(table["state"]) == ["done", "failed", "done", "done", "pending"]
     np.testing.assert_array_equal(table["best"], [3, 3, 1, 1, 1])
-    assert {"x", "n", "o", "o.name", "o.r", "value", "error"} <= set(table)
+    columns = list(table)  # a nested choice is a name of its own or a column for each of its names
+    assert columns[0] == "number" and columns[-4:] == ["state", "value", "best", "error"]
+    assert set(columns[1:-4]) == {"x", "n", "o", "o.name", "o.r"}
     assert table["error"][1] == "the value is nan"
     assert len(Study(LINE, Random()).frame()) == 0
 
@@ -127,6 +136,8 @@ def test_seeds_of_trials():
     study.optimize(lambda config, seed: seen.append(seed) or 0.0, 50)
     again = Study(LINE, Random(), seed=6)
     assert seen == [again.seed_of(again.ask()) for _ in range(50)]
+    assert seen == [again.seed_of(t, 0) for t in again.trials]
+    assert min(seen) >= 0 and stats.kstest(np.array(seen) / 2**31, "uniform").pvalue > 0.01
     others = [again.seed_of(t, repeat) for t in again.trials for repeat in (1, 2)]
     assert len({*seen, *others}) == 150
     assert Study(LINE, Random(), seed=7).seed_of(again.trials[0]) != seen[0]
@@ -143,6 +154,7 @@ def test_the_winner_of_pure_noise_is_worse_when_rescored():
     first = table[table["number"] == study.best.number]
     assert set(first["found"]) == {study.best.value} and study.best.value < -1.5
     assert stats.kstest(table["value"], "norm").pvalue > 0.01
+    assert study.rescore(noise)["number"].tolist() == [study.best.number] * 8  # as documented
     with pytest.raises(ValueError, match="argument seed"):
         study.rescore(parabola)
 
@@ -153,6 +165,17 @@ def test_optimize_counts_earlier_trials():
     for n in (4, 4, 2, 6):
         study.optimize(lambda config: calls.append(0) or 0.0, n)
     assert len(calls) == len(study.trials) == 6
+
+
+def test_without_an_executor_every_proposal_knows_all_values():
+    class Watch(Random):
+        def ask(self, space, trials, seed):
+            states.append({t.state for t in trials})
+            return super().ask(space, trials, seed)
+
+    states = []
+    Study(LINE, Watch()).optimize(parabola, 4)
+    assert states == [set(), {"done"}, {"done"}, {"done"}]
 
 
 @pytest.mark.parametrize("build, shown", [(None, True), ("1", False)])
@@ -458,6 +481,66 @@ def test_a_trial_that_kills_its_worker_twice_is_kept_as_failed(workers):
     assert (max(runs[0] for runs in pool.beside.values()) > 0) == (workers > 1)
 
 
+class Says(Executor):
+    """An executor whose answer is always the same error; or that never answers, without one."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def submit(self, *args):
+        future = Future()
+        if self.error:
+            future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize(
+    "error, states",  # after each of three attempts
+    [
+        (BrokenExecutor("a worker died"), ["pending", "failed", "failed pending"]),
+        (OSError("no connection"), ["pending", "failed", "failed pending"]),
+        (pickle.PicklingError("no"), ["pending"] * 3),  # these were never sent to a worker
+        (AttributeError("no"), ["pending"] * 3),
+        (TypeError("no"), ["pending"] * 3),
+        (CancelledError(), ["pending"] * 3),
+        (KeyboardInterrupt(), ["pending"] * 3),
+    ],
+    ids=lambda p: type(p).__name__,
+)
+def test_what_an_executor_raises_is_a_death_if_a_worker_had_the_trial(error, states, tmp_path):
+    study = Study(LINE, Random(), seed=1, journal=tmp_path / "journal")
+    for expected in states:
+        with pytest.raises(type(error)) as raised:
+            study.optimize(parabola, 3, executor=Says(error), workers=1, progress=False)
+        assert [t.state for t in study.trials] == expected.split()
+        notes = " ".join(getattr(raised.value, "__notes__", []))
+        assert ("when a worker died" in notes) == (states[1] == "failed")
+    study.close()
+    again = Study(LINE, Random(), seed=1, journal=tmp_path / "journal")  # a restart counts the same
+    assert [t.state for t in again.trials] == expected.split()
+    assert [t.error for t in again.trials] == [t.error for t in study.trials]
+    again.optimize(parabola, 3, progress=False)
+    assert [t.state for t in again.trials[-2:]] == ["done"] * 2
+
+
+def test_interruptions_and_a_death_are_not_two_deaths(monkeypatch):
+    def wait(futures, return_when):
+        raise KeyboardInterrupt
+
+    study = Study(LINE, Random(), seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module, "wait", wait)
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                study.optimize(slowly, 6, executor=Says(), workers=2, progress=False)
+    assert [t.state for t in study.trials] == ["pending"] * 2
+    with Deadly(2) as pool:
+        study.optimize(slowly, 6, executor=pool, progress=False)
+    assert all(len(runs) == 2 for runs in pool.beside.values()) and pool.beside
+    first = study.trials[1].config["x"]
+    assert pool.beside[first] == [1, 0]  # beside the other, then alone
+
+
 class Late(ThreadPoolExecutor):
     """A pool that has broken, and says so of one trial after the other."""
 
@@ -662,6 +745,63 @@ def test_a_journal_of_another_seed_or_with_a_broken_line_is_refused(tmp_path):
             Study(SPACE, Random(), seed=5, journal=path)
     path.write_text("".join(lines))
     assert len(Study(SPACE, Random(), seed=5, journal=path).trials) == 3
+
+
+HEADER = '{"space": {"x": {"real": [0, 1], "log": false}}, "seed": 3}'
+ASK, START, STOP = '{"ask": 0, "config": {"x": 0.25}}', '{"start": 0}', '{"stop": 0}'
+TELL, SECOND = '{"tell": 0, "value": 0.5}', '{"ask": 1, "config": {"x": 0.75}}'
+
+
+@pytest.mark.parametrize(
+    "lines, states, waiting",
+    [
+        ([ASK], "pending", [0]),
+        ([ASK, START, TELL], "done", []),
+        ([ASK, START], "pending", [0]),
+        ([ASK, START, START], "failed", []),  # two processes died of it
+        ([ASK, START, STOP, START, STOP, START], "pending", [0]),
+        ([ASK, START, START, TELL], "done", []),
+        ([ASK, ASK, TELL], "done", []),  # interrupted after the line was written, and written again
+        ([ASK, TELL, SECOND, SECOND, START], "done pending", [1]),
+        ([ASK, TELL, TELL.replace("0.5", "9")], "done", []),
+        ([ASK, START, START, SECOND], "failed pending", [1]),
+        ([ASK, SECOND, '{"tell": 1, "value": null, "error": "no"}'], "pending failed", [0]),
+        ([ASK, SECOND, '{"start": 1}', '{"start": 1}'], "pending failed", [0]),
+    ],
+    ids=lambda p: p if isinstance(p, str) else None,
+)
+@pytest.mark.parametrize("torn", ["", '{"tell": 0, "value": 7', '{"start": 0}'])
+def test_what_a_journal_says(lines, states, waiting, torn, tmp_path):
+    path, text = tmp_path / "journal", "".join(line + "\n" for line in [HEADER, *lines])
+    path.write_text(text + torn)
+    study = Study(LINE, Random(), seed=3, journal=path)
+    assert [t.state for t in study.trials] == states.split()
+    assert all(t.value == 0.5 for t in study.trials if t.state == "done")
+    assert all(t.error for t in study.trials if t.state == "failed")
+    asked = [study.ask().number for _ in range(len(waiting) + 1)]
+    assert asked == [*waiting, len(study.trials) - 1]
+    study.close()
+    whole = path.read_text()
+    assert whole.startswith(text) and all(json.loads(line) for line in whole.splitlines())
+    assert not torn or torn not in whole.removeprefix(text)
+
+
+@pytest.mark.parametrize(
+    "lines, words",
+    [
+        ([SECOND], "line 2: .*trial 1 follows trial -1"),
+        ([ASK, TELL, ASK], "line 4: .*trial 0 is finished and asked for again"),
+        ([ASK, '{"ask": 2, "config": {"x": 0.5}}'], "line 3: .*trial 2 follows trial 0"),
+        ([ASK, SECOND, ASK], "line 4: .*trial 0 follows trial 1"),
+        ([ASK, '{"tell": 1, "value": 1}'], "line 3: .*trial 1 was never asked for"),
+        ([ASK, '{"stop": -1}'], "line 3: .*trial -1 was never asked for"),
+        ([ASK, '{"tell": 0, "value"'], 'line 3 is broken: b\'{"tell": 0, "value"\''),
+    ],
+)
+def test_a_journal_that_contradicts_itself_is_refused_by_line(lines, words, tmp_path):
+    (tmp_path / "journal").write_text("".join(line + "\n" for line in [HEADER, *lines]))
+    with pytest.raises(ValueError, match=words):
+        Study(LINE, Random(), seed=3, journal=tmp_path / "journal")
 
 
 def test_a_changed_space_keeps_old_trials_but_models_only_what_fits(tmp_path):
