@@ -23,8 +23,24 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("nettrain", "exercises", "tests", "benchmarks", "_ext", "pyproject.toml")
 SLOW = ("book", "browser", "colab", "pages", "grader", "exercises")  # they test no algorithm
 TRUTH = "only its truth is asked, and -True is true"
-# {module: {the changed line, or the mutant without its line: why no user can see a change}}
+# {module: {the changed line, or the mutant without its line, or this and a part of its line:
+# why no user can see a change}}
 EQUIVALENT = {
+    "budgets": {
+        ("-1 for 0 in `0`", "return runs[0][:0]"): "each run has length one: [:-1] and [:0] of it "
+        "are both empty",
+    },
+    "searchers": {
+        ("-1 for 0 in `0`", "engine.draw(1, "): "the only row drawn is the last one too",
+        "minus in `return same and all((t.config is c for t, c in zip(trials, self.configs)))`": (
+            TRUTH
+        ),
+    },
+    "study": {
+        "LtE in `done < trials`": "when all trials are done none begins, and `break` ends the loop",
+        ("59 for 60 in `60`", "timeout=60"): "any time to wait for a dying executor is a guess",
+        ("61 for 60 in `60`", "no room for"): "where a message cuts a long line",
+    },
     "recording": {
         "return done[-1](*args)": "the last of one element is the first",
         "return -(str(self.graph) == str(other.graph) and mine.keys() == theirs.keys() and "
@@ -122,6 +138,16 @@ def replace(tree, old, new):
                 setattr(parent, name, [new if v is old else v for v in value])
 
 
+def is_equivalent(word: str, source: str, mutant: str, module: str) -> bool:
+    """Whether a mutant stands in the table EQUIVALENT."""
+    if changed_line(source, mutant) in EQUIVALENT.get(module, {}):
+        return True
+    place, change = word.split(": ", 1)
+    line = source.splitlines()[int(place.split()[1]) - 1]
+    keys = [k if isinstance(k, tuple) else (k, "") for k in EQUIVALENT.get(module, {})]
+    return any(change == named and part in line for named, part in keys)
+
+
 def tests_of(path: Path) -> list[str]:
     """The test files that name a module: its own first."""
     name = path.stem
@@ -171,8 +197,7 @@ def main(argv=None) -> int:
         if notices(folder, tests, options.seconds):
             raise SystemExit(f"the tests fail without a mutation: {' '.join(tests)}")
         for number, (word, mutant) in enumerate(chosen, 1):
-            words = {word.split(": ", 1)[1], changed_line(source, mutant)}
-            if words & EQUIVALENT.get(path.stem, {}).keys():
+            if is_equivalent(word, source, mutant, path.stem):
                 excused += 1
                 continue
             (folder / path).write_text(mutant, "utf-8")
