@@ -290,16 +290,22 @@ def table() -> pd.DataFrame:
         conditions = bases_of(claim)
         if not conditions:
             continue
-        word = pooling.verdict(conditions, claim["margin"], predicts=claim["predicts"])
+        words = pooling.sensitivity(conditions, claim["margin"], predicts=claim["predicts"])
+        other = {f"at {k:g} margins": words[k] for k in (0.5, 2.0)}
         for (condition,), bases in conditions.items():
             found = pooling.pooled(*zip(*bases.values(), strict=True))
             errors = [e for _, e in bases.values()]
             chance, agree = pooling.strength(found, claim["margin"])
-            row = {"claim": name, "verdict": word, "condition": condition, "effect": found.mean}
+            row = {
+                "claim": name,
+                "verdict": words[1.0],
+                "condition": condition,
+                "effect": found.mean,
+            }
             row |= dict(zip(("low", "high"), found.interval, strict=True))
             row |= {"tau": found.tau, "error": sum(errors) / len(errors), "bases": len(bases)}
             rows.append(row | {"state": pooling.state(found, claim["margin"]), "agree": agree})
-            rows[-1]["chance"] = chance
+            rows[-1] |= {"chance": chance} | other
     return pd.DataFrame(rows)
 
 

@@ -188,7 +188,7 @@ class Neural:
 
     @classmethod
     def objective(cls, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(y | x, θ) + log p(θ), but for constants of the prior, and its gradient."""
+        """log p(y | x, θ) + log p(θ) without the constants of the prior, and its gradient."""
 
         def log_posterior(theta):  # the determinant of K by that of A
             self, (a, b) = cls(x, y, theta), theta[:2].exp()

@@ -4,7 +4,7 @@ No download: mnist, fashion, digits, mnist1d, spirals, moons. Network or local c
 mnist(full=True), fashion_mnist, cifar10. Images are x [n, c, h, w] and signals [n, 1, length],
 float32; y is int64.
 
-A base (`base`) other than 0 draws anew which examples of mnist, fashion and digits train, choose
+A base (`base`) other than 0 draws again which examples of mnist, fashion and digits train, choose
 and test, and all of the generated sets. The large sets keep the splits that others publish with.
 """
 
@@ -290,7 +290,7 @@ _SHIPPED = "use mnist(), 10,000 real digits that ship with nettrain"
 _CACHE = "scikit-learn's cache (SCIKIT_LEARN_DATA, else ~/scikit_learn_data)"
 
 _FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-_FASHION_SHA256 = {  # of the unpacked files: Debian packs them anew
+_FASHION_SHA256 = {  # of the unpacked files: Debian packs them again
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -304,7 +304,7 @@ _CIFAR_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1d
 def _openml(name: str, data_id: int, shape: tuple, advice: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of an OpenML table in its order, which is training images, then test ones.
 
-    scikit-learn compares the md5 and keeps whole files only; a damaged copy it fetches anew.
+    scikit-learn compares the md5 and keeps whole files only; it fetches a damaged copy again.
     """
     number = {"dtype": np.float32}  # labels as categories: scikit-learn 1.9 fails with pandas 3.1
     try:

@@ -46,7 +46,7 @@ def normal(key: Tensor, shape: torch.Size) -> Tensor:
 
         r = √(−2 ln(1 − u₁)),  φ = 2π u₂
 
-    Box & Muller 1958. None is larger than 5.8. CPU and GPU agree but for rounding.
+    Box & Muller 1958. None is larger than 5.8. CPU and GPU agree up to rounding.
     """
     n = shape.numel()
     u1, u2 = uniform(key, torch.Size([2, (n + 1) // 2]))

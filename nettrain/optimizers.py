@@ -231,7 +231,7 @@ def check_hyper(rule: Rule, hyper: dict) -> None:
     """Refuse a hyperparameter that the rule does not have, or a value outside its range.
 
     hyper: {name: number, or sequence or tensor of numbers}. Raises TypeError for a name and for
-    what is no number, ValueError for a value; the messages name the rule and what it allows.
+    what is not a number, ValueError for a value; the messages name the rule and what it allows.
     """
     known = hyperparameters(rule)
     for name, value in hyper.items():

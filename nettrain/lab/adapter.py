@@ -182,7 +182,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _step(self, number, params, t, hyper):
         # one call on one vector does for many tensors
-        if self._in_blocks(params[0], t, hyper):
+        if self._fits_blocks(params[0]):
+            self._step_blocks(params[0], t, hyper)
             return
         held = self._vectors(number, params)
         joined = held is not None
@@ -224,33 +225,31 @@ class Optimizer(torch.optim.Optimizer):
                 for p, x in zip(params, parts, strict=True):
                     self.state[p][name] = x.view_as(p)
                     views.append(self.state[p][name])
-            other = lambda key: (
-                key[0] != number or key[1:] in kinds
-            )  # forget what was another dtype
+            # what was of another dtype is forgotten
+            other = lambda key: key[0] != number or key[1:] in kinds
             self._joined = {k: v for k, v in self._joined.items() if other(k)}
             self._joined[number, *kind] = views, vectors
         return vectors
 
-    def _in_blocks(self, p, t, hyper) -> bool:
-        """Step a large tensor on a CPU block by block, in place; whether it was one."""
-        memory = self.state[p]
-        whole = [p, p.grad, *(memory[name] for name in self._state)]
-        if (
-            p.numel() <= BLOCK
-            or self._whole
-            or p.device.type != "cpu"
-            or not all(x.is_contiguous() and x.dtype == p.dtype for x in whole)
-        ):
-            return False
+    def _fits_blocks(self, p) -> bool:
+        """Whether p is a large tensor on a CPU that can be cut into blocks."""
+        large = p.numel() > BLOCK and not self._whole and p.device.type == "cpu"
+        return large and all(x.is_contiguous() and x.dtype == p.dtype for x in self._all_of(p))
+
+    def _all_of(self, p) -> list[torch.Tensor]:
+        return [p, p.grad, *(self.state[p][name] for name in self._state)]
+
+    def _step_blocks(self, p, t, hyper) -> None:
+        """Step a tensor block by block, in place: the temporaries of a block stay in the cache."""
+        whole = self._all_of(p)
         for theta, g, *state in zip(*(x.view(-1).split(BLOCK) for x in whole), strict=True):
             new = self.rule(theta, g, *state, t=t, **hyper)
             for old, x in zip((theta, *state), new, strict=True):
                 old.copy_(x)
-        memory["t"] = t
-        return True
+        self.state[p]["t"] = t
 
     def _step_compiled(self, params, t, hyper):
-        # numbers enter as 0-d tensors: a new t or a scheduled rate must not compile anew
+        # numbers enter as 0-d tensors: a new t or a scheduled rate must not compile again
         like = {"dtype": torch.float64, "device": params[0].device}
         numbers = [torch.as_tensor(v, **like) for v in (*hyper.values(), t)]
         memory = [self.state[p] for p in params]
