@@ -67,7 +67,7 @@ def frames(
 
 
 def _has_kernel() -> bool:
-    """Whether the figure is shown in a live notebook; a page that is being built is read without a kernel."""
+    """Whether the figure is shown in a live notebook; the book's pages are read without one."""
     from IPython import get_ipython
 
     return hasattr(get_ipython(), "kernel") and "NETTRAIN_BUILD" not in os.environ
