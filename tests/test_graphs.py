@@ -140,6 +140,51 @@ def test_without_a_compiler_the_operations_run_one_by_one_and_a_warning_says_why
     compiled(x)  # and says it once
 
 
+@pytest.mark.parametrize("most", [5, 3, 2, 1])
+def test_rows_that_do_not_fit_into_memory_are_worked_on_in_parts(monkeypatch, most):
+    make = partial(Sweep, net, o.adam, random_data(6), batch=4, dtype=torch.float64)
+    work, plain, asked = make(), make(), []
+
+    def scarce(f):
+        def limited(runs, *args, **how):
+            asked.append(len(runs))
+            if len(runs) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return f(runs, *args, **how)
+
+        return limited
+
+    monkeypatch.setattr(work, "_advance", scarce(work._advance))
+    seeds, rates = [0, 1, 2, 3, 4], [0.1, 0.2, 0.3, 0.4, 0.5]
+    (runs, loss), (expected, other) = (
+        w.advance(w.start(seeds, lr=rates), 3) for w in (work, plain)
+    )
+    torch.testing.assert_close(runs.theta, expected.theta, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(loss, other, rtol=1e-10, atol=1e-10)
+    assert runs.seed.tolist() == seeds and max(asked) == 5
+    measured = [d for d in work._by_halves(scarce(lambda part: part.seed.tolist()), runs)]
+    assert sum(measured, []) == seeds and max(map(len, measured)) == most
+
+
+def test_a_single_row_that_does_not_fit_is_an_error():
+    work = Sweep(partial(mlp, [6, 5, 3]), o.sgd, random_data(6), batch=4)
+
+    def full(runs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        work._by_halves(full, work.start([0, 1, 2]))
+
+
+def test_a_capture_that_needs_too_much_memory_is_not_hidden(monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(recording, "_capture", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        recording.record(torch.exp, torch.ones(2), graph=True)
+
+
 def test_a_sweep_on_a_cpu_captures_nothing(captured):
     work = Sweep(partial(mlp, [6, 5, 3]), o.sgd, random_data(6), batch=4)
     work.advance(work.start([0]), 2)

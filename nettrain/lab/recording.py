@@ -175,6 +175,8 @@ def _graphed(run: Callable, args: list[Tensor]) -> Callable:
 
     try:
         outputs, replay = _capture(apart, static)
+    except torch.OutOfMemoryError:
+        raise  # fewer rows would fit
     except RuntimeError as error:
         _fall_back("captured as a CUDA graph", error)
         return run

@@ -194,8 +194,21 @@ class Sweep:
             raise ValueError("no runs to advance: the selection is empty")
         if steps < 0:
             raise ValueError(f"steps={steps} must not be negative")
-        done = [self._advance(part, steps) for part in self._chunks(runs)]
+        advance = partial(self._advance, steps=steps)
+        done = [d for part in self._chunks(runs) for d in self._by_halves(advance, part)]
         return join([part for part, _ in done]), torch.cat([loss for _, loss in done])
+
+    def _by_halves(self, work: Callable, runs: Runs) -> list:
+        """[work(runs)], or of parts of them where a GPU's memory does not hold all at once."""
+        try:
+            return [work(runs)]
+        except torch.OutOfMemoryError:
+            if len(runs) == 1:
+                raise
+        self._traced.clear()  # a graph keeps the memory that it works in
+        torch.cuda.empty_cache()
+        half = len(runs) // 2
+        return self._by_halves(work, runs[:half]) + self._by_halves(work, runs[half:])
 
     def _advance(self, runs: Runs, steps: int) -> tuple[Runs, Tensor]:
         split, flat = self.data.train, self.data.train.x.flatten(1)
@@ -270,7 +283,8 @@ class Sweep:
         parts = self._chunks(runs)
         if self.device.type == "cpu" and any(isinstance(m, nn.Conv2d) for m in self._net.modules()):
             parts = [runs[[row]] for row in range(len(runs))]  # faster than batched over filters
-        parts = [measure(part.theta, part.buffers, split.x, split.y) for part in parts]
+        how = lambda part: measure(part.theta, part.buffers, split.x, split.y)
+        parts = [d for part in parts for d in self._by_halves(how, part)]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def network(self, runs: Runs, row: int) -> nn.Module:
