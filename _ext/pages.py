@@ -289,7 +289,7 @@ def status() -> str:
         rows.append([link, f"{seconds:.0f}", code, claims, when])
     rows.append(["**all**", f"**{total:.0f}**", "", f"**{len(verdicts)}**", ""])
     head = ["Chapter", "Seconds", "Code cells", "Verdicts", "Executed"]
-    return table(head, rows) + "\n\n" + versions()
+    return "\n\n".join([table(head, rows), versions(), on_a_gpu()])
 
 
 def versions() -> str:
@@ -298,6 +298,24 @@ def versions() -> str:
     rows = [["Python", platform.python_version()], *rows]
     devices = {v["device"] for v in build.read_json(build.VERDICTS).values()}
     return f"Device: {', '.join(sorted(devices))}.\n\n" + table(["Package", "Version"], rows)
+
+
+def on_a_gpu() -> str:
+    """What the kit for GPUs found, in a sentence; its tables are on the page on performance."""
+    found = build.read_json(build.ROOT / "benchmarks" / "results" / "cuda.json")
+    if not {"tests", "chapters"} & found.keys():
+        return "On a GPU: neither tests nor lectures of this edition have been run on one."
+    words = []
+    if "tests" in found:
+        rows = found["tests"]["rows"]
+        passed = sum(r["outcome"] == "passed" for r in rows)
+        words.append(f"{passed} of {len(rows)} tests of the device agree with the CPU")
+    if "chapters" in found:
+        rows = found["chapters"]["rows"]
+        whole = sum(r.get("cells") == r.get("of") for r in rows)
+        words.append(f"{whole} of {len(rows)} lectures run to their end")
+    on = next(found[part] for part in ("tests", "chapters") if part in found)
+    return f"On a GPU ({on['machine']['gpu']}, {on['date']}): {', '.join(words)}."
 
 
 def performance() -> str:

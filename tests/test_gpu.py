@@ -256,11 +256,16 @@ def test_the_page_on_performance_shows_what_was_measured(tmp_path, monkeypatch):
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     (results / "cpu.json").write_text("{}")
+    monkeypatch.setattr(pages.build, "ROOT", tmp_path)
+    assert "neither tests nor lectures of this edition" in pages.on_a_gpu()
     sweep = [{"model": "m", "ratio": 2.0, "runs": 1, "share of peak": 0.5, "compiled": False}]
     sweep += [sweep[0] | {"JAX": 3.0}]
     folder = measured(tmp_path / "a", sweep=sweep, tests=[TEST], chapters=[LECTURE])
     gpu.merge([folder], results / "cuda.json")
-    monkeypatch.setattr(pages.build, "ROOT", tmp_path)
+    assert pages.on_a_gpu() == (
+        "On a GPU (NVIDIA H100, 2026-12-01): 0 of 1 tests of the device agree with the CPU, "
+        "0 of 1 lectures run to their end."
+    )
     text = pages.performance()
     assert "2026-12-01, NVIDIA H100, 1 thread, Python 3.12, torch 2.11" in text
     assert "0 of 1 tests agree with the CPU. Not: `test_a_rule[adam]` (failed)." in text
