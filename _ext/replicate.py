@@ -25,6 +25,7 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import binom
 
 from _ext.dependencies import ROOT, closure, file_of, imported
 from benchmarks.cells import MAGIC
@@ -307,6 +308,31 @@ def table() -> pd.DataFrame:
             rows.append(row | {"state": pooling.state(found, claim["margin"]), "agree": agree})
             rows[-1] |= {"chance": chance} | other
     return pd.DataFrame(rows)
+
+
+def surprises(records: dict[str, dict]) -> tuple[list[str], float]:
+    """(effects of a build outside their 95 % prediction intervals, how probable so many are).
+
+    A condition with four bases or more predicts what base 0 finds. Of M such conditions 5 % lie
+    outside by chance; the probability is that of as many or more, by the binomial law. Conditions
+    of one claim are not independent, so a build fails only below 1 %.
+    """
+    found, outside = kept()["claims"], []
+    number = 0
+    for name, record in records.items():
+        claim = found.get(name)
+        if claim is None or claim["spec"] != spec_of(record):
+            continue
+        for (condition,), bases in bases_of(claim).items():
+            now = record["conditions"][condition]
+            if len(bases) < 4:
+                continue
+            number += 1
+            low, high = pooling.pooled(*zip(*bases.values(), strict=True)).prediction(now["error"])
+            if not low <= now["effect"] <= high:
+                where = f"{name} {condition}".strip()
+                outside.append(f"{where}: {now['effect']:.3g} is not in [{low:.3g}, {high:.3g}]")
+    return outside, float(binom.sf(len(outside) - 1, number, 1 - pooling.LEVEL))
 
 
 def main(argv: list[str] | None = None) -> int:

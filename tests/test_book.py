@@ -15,7 +15,7 @@ import pytest
 import yaml
 from jupyter_cache import get_cache
 
-from _ext import build, dependencies, verdicts
+from _ext import build, dependencies, replicate, verdicts
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -144,6 +144,11 @@ def test_page_is_light(path):
 def test_verdicts_are_the_committed_ones():
     measured = build.read_json(build.VERDICTS)
     assert measured and verdicts.differences(build.read_json(verdicts.COMMITTED), measured) == []
+
+
+def test_effects_lie_where_other_bases_predict_them():
+    outside, chance = replicate.surprises(build.read_json(build.VERDICTS))
+    assert chance > 0.01, "; ".join(outside)
 
 
 def test_every_comparison_has_32_pairs_or_more():

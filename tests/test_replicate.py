@@ -87,6 +87,25 @@ def test_the_table_is_the_law_of_pooling(house):
     assert line["verdict"] == {"above": "supported"}.get(line["state"], "open")
 
 
+@pytest.mark.parametrize("k, low, high", [(3, None, None), (4, 0.3, 1.8)])
+def test_a_build_is_held_against_what_its_bases_predict(house, k, low, high):
+    effects = [1.0, 1.4, 0.9, 0.8][:k]
+    replicate.collect([row(base=b, effect=e) for b, e in enumerate(effects, 1)])
+    now = row()["records"][0]
+    found = pooling.pooled(effects, [0.1] * k)
+    for effect in (-5.0, low, 1.0, high, 9.0):
+        if effect is None:
+            continue
+        now["conditions"]["few"] |= {"effect": effect}
+        outside, chance = replicate.surprises({"A19a": now})
+        inside = found.prediction(0.1)[0] <= effect <= found.prediction(0.1)[1]
+        assert len(outside) == (k >= 4 and not inside)
+        assert chance == pytest.approx(0.05 if outside else 1)
+    if k >= 4:
+        assert outside[0].startswith("A19a few: 9 is not in [")
+    assert replicate.surprises({"A19a": now | {"margin": 0.1}}) == ([], 1.0)  # another claim
+
+
 def test_a_lecture_that_fails_is_kept_as_failed_and_not_tried_again(house, capsys):
     write(house / "chapters" / "one.ipynb", CELL, "raise ValueError('no minimum')")
     assert replicate.main(["--chapters", "one", "--bases", "1"]) == 1
