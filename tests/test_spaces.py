@@ -346,7 +346,7 @@ def test_what_does_not_fit_is_named(change, words):
 def test_a_missing_name_is_named():
     with pytest.raises(ValueError, match=r"\['lr'\] missing"):
         spaces.validate(SPACE, {k: v for k, v in GOOD.items() if k != "lr"})
-    with pytest.raises(ValueError, match="no dict"):
+    with pytest.raises(ValueError, match="a configuration=3 is not a dict of"):
         spaces.validate(SPACE, 3)
     with pytest.raises(ValueError, match="lr=3"):
         spaces.to_unit(SPACE, GOOD | dict(lr=3))
