@@ -162,6 +162,27 @@ def test_interval_refuses(x):
         interval(x)
 
 
+def test_the_error_of_a_mean_is_that_of_students_t():
+    x = np.random.default_rng(0).exponential(size=20)
+    low, high = stats.ttest_1samp(x, 0).confidence_interval()
+    half = stats.t.ppf(0.975, 19) * evidence.standard_error(x)
+    assert (x.mean() - half, x.mean() + half) == pytest.approx((low, high), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [15, 16])
+def test_the_error_of_a_median_is_the_deviation_in_the_law_of_all_resamples(n):
+    """The k-th of n resampled values is at most the j-th of x with a binomial probability."""
+    x, mid = np.sort(np.random.default_rng(n).normal(size=n)), (n + 1) // 2
+    if n % 2:
+        below = stats.binom.sf(mid - 1, n, np.arange(n + 1) / n)
+        law = np.diff(below)
+        exact = np.sqrt(law @ x**2 - (law @ x) ** 2)
+    else:  # the mean of two order statistics: by resampling
+        rng = np.random.default_rng(5)
+        exact = np.median(x[rng.integers(n, size=(400_000, n))], axis=1).std()
+    assert evidence.standard_error(x, np.median) == pytest.approx(exact, rel=0.03)
+
+
 def test_claim_is_judged_by_paired_differences(capsys):
     shared = np.random.default_rng(2).normal(0, 100, 32)  # pairing removes what seeds share
     better = np.random.default_rng(3).normal(1.0, 0.1, 32)
@@ -219,7 +240,7 @@ def test_a_record_is_all_that_was_claimed_and_found(monkeypatch, capsys, device)
     claimed = {"id": "T", "says": "A <b>.", "measure": "a − b", "margin": 0.5, "unit": "points"}
     claim = Claim(*claimed.values())
     record = claim.judge({"x": ([1, 2, 3], [0, 1, 2])}, "Toy.")
-    found = {"effect": 1.0, "low": 1.0, "high": 1.0, "n": 3, "a": 2.0, "b": 1.0}
+    found = {"effect": 1.0, "error": 0.0, "low": 1.0, "high": 1.0, "n": 3, "a": 2.0, "b": 1.0}
     common = claimed | {"predicts": "above", "scope": "Toy.", "device": device or "CPU (z80)"}
     conditions = {"x": found | {"verdict": "supported"}}
     assert record == common | {"verdict": "supported", "conditions": conditions}
@@ -319,9 +340,9 @@ def test_seeds_and_tuning_seeds_never_meet(monkeypatch):
 
 @pytest.mark.parametrize("number, base", [(None, 0), ("0", 0), ("1", 100_000), ("3", 300_000)])
 def test_the_seeds_of_the_committed_verdicts_stay_the_same(monkeypatch, number, base):
-    monkeypatch.delenv("NETTRAIN_SEED", raising=False)
+    monkeypatch.delenv("NETTRAIN_BASE", raising=False)
     if number:
-        monkeypatch.setenv("NETTRAIN_SEED", number)
+        monkeypatch.setenv("NETTRAIN_BASE", number)
     assert evidence.seeds() == range(base, base + 32)
     assert evidence.tuning_seeds() == range(base + 50_000, base + 50_004)
 
