@@ -344,6 +344,8 @@ def performance() -> str:
             if benchmark in KIT:
                 parts.append(KIT[benchmark](result["rows"]))
                 continue
+            for row in result.get("failed", []):
+                parts.append(f"Failed: {', '.join(f'{k} {v}' for k, v in row.items())}.")
             found = [r | at_peak(r) for r in result["rows"]]
             columns = list(dict.fromkeys(column for row in found for column in row))
             rows = [[written(r.get(c, "")) for c in columns] for r in found]

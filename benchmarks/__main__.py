@@ -41,6 +41,8 @@ def main(names: list[str]) -> None:
         print(f"\n{name}", flush=True)
         start = time.perf_counter()
         rows = list(BENCHMARKS[name](torch.device(device)))
+        if failed := [row for row in rows if "error" in row]:
+            raise SystemExit(f"{name} failed, nothing of it is kept: {failed}")
         how = {"date": date.today().isoformat(), "machine": machine()}
         results[name] = how | {"seconds": round(time.perf_counter() - start), "rows": rows}
         RESULTS.mkdir(exist_ok=True)

@@ -26,12 +26,12 @@ def worst(column: str, *, above: float = 0, up_to: float = float("inf")) -> Call
 
 def best(column: str, model: str = "") -> Callable:
     """The largest number of a column, over rows of a model."""
-    return lambda rows: max(r[column] for r in rows if model in r["model"])
+    return lambda rows: max(r[column] for r in rows if model in r["model"] and column in r)
 
 
 def alone(rows: list[dict]) -> float:
     """How much slower than the plain loop a sweep of one run is, at worst."""
-    return max(1 / r["ratio"] for r in rows if r["runs"] == 1 and not r["compiled"])
+    return max(1 / r["ratio"] for r in rows if r["runs"] == 1 and not r.get("compiled"))
 
 
 def slow(peer: str) -> Callable:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -28,7 +29,9 @@ from pathlib import Path
 from _ext.replicate import code_of
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARES = {"tests": 0.22, "step": 0.08, "sweep": 0.2, "chapters": 0.4, "bases": 0.1}
+# of the time; the bases have what the others leave
+SHARES = {"tests": 0.24, "step": 0.12, "sweep": 0.2, "chapters": 0.44, "bases": 0.0}
+LONG = ("architecture", "dropout", "depth")  # lectures that take longest on a GPU
 TOGETHER = 8  # lectures at a time on one GPU, if there are processors for them
 THREADS = 2  # of each lecture
 
@@ -137,6 +140,9 @@ def tests(options) -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others' plugins may not even import here
 
     class Recorder:
+        def pytest_collection_modifyitems(self, items):  # compiling takes long, so it comes last
+            items.sort(key=lambda item: item.get_closest_marker("compiler") is not None)
+
         def pytest_runtest_logreport(self, report):
             if report.when == "call" or report.outcome != "passed":
                 row = {"test": report.nodeid.split("::", 1)[1], "outcome": report.outcome}
@@ -196,8 +202,12 @@ def measured(options, part: str, run: Callable) -> int:
     torch.set_num_threads(1)
     if options.tiny:
         machine.seconds.__kwdefaults__["at_least"] = 0
+    said = []  # a step that could not be compiled or captured says so in a warning
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, *_: said.append(str(message))
     for row in run(torch.device(options.device)):
-        append(options.out / f"{part}.jsonl", row)
+        append(options.out / f"{part}.jsonl", row | {"warnings": said[:]} if said else row)
+        said.clear()
     return 0
 
 
@@ -257,7 +267,7 @@ def jobs(part: str, options) -> Iterator[tuple[str, int]]:
 def names_of(options) -> list[str]:
     """The lectures, the longest first, so that none of them is left over for the end."""
     names = [p.stem for p in (ROOT / "chapters").glob("*.ipynb") if p.stem != "verdicts"]
-    names.sort(key=lambda n: -(ROOT / "chapters" / f"{n}.ipynb").stat().st_size)
+    names.sort(key=lambda n: (n not in LONG, -(ROOT / "chapters" / f"{n}.ipynb").stat().st_size))
     return names[:2] if options.tiny else names
 
 
@@ -312,9 +322,12 @@ def merge(folders: list[Path], file: Path = ROOT / "benchmarks" / "results" / "c
         names = {"step": "optimizer_step", "sweep": "sweep_throughput"}
         for part in SHARES:
             rows = [summary(row) for row in lines(folder / f"{part}.jsonl")]
-            if rows:
+            failed = [row for row in rows if part in names and "error" in row]
+            rows = [row for row in rows if row not in failed]
+            if rows or failed:
                 entry = {"date": how["date"], "code": how["code"], "machine": how["machine"]}
                 entry |= {"seconds": seconds.get(part), "rows": rows}
+                entry |= {"failed": failed} if failed else {}
                 found[names.get(part, part)] = entry
     write(file, found)
     print(f"{file}:", ", ".join(f"{name} ({len(e['rows'])} rows)" for name, e in found.items()))

@@ -20,6 +20,12 @@ def machine() -> dict:
     return {"cpu": name, "gpu": cuda, "threads": torch.get_num_threads(), **versions}
 
 
+def line(row: dict) -> str:
+    """A row of results as text, numbers with three digits."""
+    shown = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+    return ", ".join(f"{k} {v}" for k, v in shown.items())
+
+
 def seconds(work: Callable, *, at_least: float = 0.5) -> float:
     """Median seconds of a call of work(), over blocks of calls that take so long together."""
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())

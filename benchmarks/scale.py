@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import seconds
+from benchmarks.machine import line, seconds
 from benchmarks.sweep_throughput import noise
 from nettrain.lab.sweep import Sweep, sweep
 from nettrain.models import mlp
@@ -79,7 +79,5 @@ def row(case: tuple, took: float, memory: float | str = "", *, processes: int = 
     found["parameters"] = sum(p.numel() for p in net(width).parameters())
     found |= {"seconds": took, "megabytes": memory}
     found["microseconds per run-step"] = 1e6 * took / runs / steps
-    print(
-        ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
-    )
+    print(line(found))
     return found

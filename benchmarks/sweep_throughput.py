@@ -1,5 +1,6 @@
 """Training steps a second, summed over runs: a sweep against plain torch loops."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import peak, seconds
+from benchmarks.machine import line, peak, seconds
 from nettrain.data import Data, Split
 from nettrain.lab.sweep import Sweep
 from nettrain.lab.training import batches
@@ -78,7 +79,7 @@ def configurations(device: torch.device) -> Iterator[tuple[str, int, bool, bool]
                     yield name, count, compiled, False
         return
     perceptrons = [name for name in MODELS if name.startswith("MLP")]
-    for count in sorted(RUNS, key=lambda c: (c not in COMPILED, c)):
+    for count in sorted(RUNS, key=lambda c: (c not in COMPILED, -c)):
         yield from ((name, count, False, True) for name in MODELS)
     yield from ((name, count, True, True) for count in COMPILED[1:] for name in perceptrons)
     yield from ((name, count, False, False) for count in COMPILED for name in MODELS)
@@ -86,17 +87,22 @@ def configurations(device: torch.device) -> Iterator[tuple[str, int, bool, bool]
 
 
 def peer(name: str, count: int) -> float | None:
-    """Steps a second of the same work in JAX; None where it is not installed or fails."""
+    """Steps a second of the same work in JAX; None where it is not installed, fails or hangs."""
     if not find_spec("jax") or not name.startswith("MLP"):
         return None
     command = [sys.executable, JAX, name.removeprefix("MLP "), str(MODELS[name][2]), str(count)]
     env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    env["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # as torch: a GPU would round to TF32
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return None
     return json.loads(done.stdout)["steps per second"] if done.returncode == 0 else None
 
 
 def run(device: torch.device) -> Iterator[dict]:
     """Steps a second and ratios to the plain loop, for each model and number of runs."""
+    torch.backends.cudnn.allow_tf32 = False  # convolutions, too, in the precision of the peak
     most, jax = peak(device), lru_cache(None)(peer)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
 
@@ -108,19 +114,29 @@ def run(device: torch.device) -> Iterator[dict]:
             return noise(MODELS[name][1], device), flops(name, device), one, two
 
         for name, count, compiled, graph in configurations(device):
-            model, _, batch, _ = MODELS[name]
-            data, each, one, two = around(name)
-            how = {"compile": compiled, "graph": graph}
-            sweep, steps = Sweep(model, adam, data, batch=batch, **how), EXAMPLES // batch
-            runs = sweep.start(range(count), lr=1e-3)
-            rate = count * steps / seconds(partial(sweep.advance, runs, steps))
-            row = {"model": name, "batch": batch, "runs": count, "compiled": compiled}
-            row |= {"graph": graph, "steps per second": rate, "plain loop": one}
-            row |= {"ratio": rate / one, "two plain loops": two, "ratio to two": rate / two}
-            row["share of peak"] = rate * each / most
-            if theirs := jax(name, count):
-                row |= {"JAX": theirs, "ratio to JAX": rate / theirs}
-            words = "".join(f", {k}" for k in ("compiled", "graph") if row[k])
-            print(f"{name}, {count} runs{words}: {rate:,.0f} steps/s,")
-            print(f"  {rate / one:.1f} x one loop, {row['share of peak']:.0%} of peak", flush=True)
+            row = {"model": name, "batch": MODELS[name][2], "runs": count, "compiled": compiled}
+            row["graph"] = graph
+            try:
+                row |= measure(device, row, around(name), most)
+            except Exception as error:  # of one configuration; the others are measured
+                row["error"] = f"{type(error).__name__}: {error}"[:500]
+            here = device.type == "cpu" and count in COMPILED and "error" not in row
+            if here and (theirs := jax(name, count)):
+                row |= {"JAX": theirs, "ratio to JAX": row["steps per second"] / theirs}
+            print(line(row), flush=True)
             yield row
+    for name, count in itertools.product(MODELS, COMPILED[:0:-1]) if device.type == "cuda" else ():
+        if theirs := jax(name, count):  # last, for JAX takes long to start
+            yield {"model": name, "batch": MODELS[name][2], "runs": count, "JAX": theirs}
+
+
+def measure(device, row: dict, shared: tuple, most: float) -> dict:
+    model, _, batch, _ = MODELS[row["model"]]
+    data, each, one, two = shared
+    how = {"compile": row["compiled"], "graph": row["graph"]}
+    sweep, steps = Sweep(model, adam, data, batch=batch, **how), EXAMPLES // batch
+    runs = sweep.start(range(row["runs"]), lr=1e-3)
+    rate = row["runs"] * steps / seconds(partial(sweep.advance, runs, steps))
+    found = {"steps per second": rate, "plain loop": one, "ratio": rate / one}
+    found |= {"two plain loops": two, "ratio to two": rate / two}
+    return found | {"share of peak": rate * each / most}

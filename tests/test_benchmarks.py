@@ -63,6 +63,43 @@ def test_every_benchmark_fills_the_columns_that_goals_read(small, monkeypatch, t
     assert numbers == [1.5, 0, 0.005, 0.005]
 
 
+def test_a_configuration_that_fails_costs_only_its_row(small, monkeypatch, tmp_path):
+    def fails(device, row, shared, most):
+        if row["runs"] == 3:
+            raise RuntimeError("no kernel image")
+        return {"steps per second": 8.0}
+
+    monkeypatch.setattr(sweep_throughput, "measure", fails)
+    monkeypatch.setattr(sweep_throughput, "plain", lambda *args: 1.0)
+    monkeypatch.setattr(sweep_throughput, "COMPILED", (1,))
+    monkeypatch.setattr(sweep_throughput, "peer", lambda name, count: 4.0)
+    pool = type("Pool", (), {"__enter__": lambda s: s, "__exit__": lambda *a: None})
+    pool.map = lambda self, f, *args: map(f, *args)
+    monkeypatch.setattr(sweep_throughput, "ProcessPoolExecutor", lambda *a, **k: pool())
+    rows = list(sweep_throughput.run(CPU))
+    assert [r.get("error") for r in rows] == [None, None, "RuntimeError: no kernel image"]
+    assert [r.get("ratio to JAX") for r in rows] == [2.0, 2.0, None]
+    monkeypatch.setattr(optimizer_step, "measure", lambda *args: 1 / 0)
+    assert [r["error"] for r in optimizer_step.run(CPU)] == [
+        "ZeroDivisionError: division by zero"
+    ] * 2
+    monkeypatch.setattr(main, "RESULTS", tmp_path)
+    with pytest.raises(SystemExit, match="optimizer_step failed, nothing of it is kept: .*by zero"):
+        main.main(["optimizer_step"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_gpu_every_way_is_measured_and_jax_comes_last(small, monkeypatch):
+    ways = set(sweep_throughput.configurations(torch.device("cuda")))
+    assert {(graph, count) for _, count, _, graph in ways} >= {(True, c) for c in (1, 3, 5)}
+    monkeypatch.setattr(sweep_throughput, "COMPILED", (1, 3))
+    found = list(sweep_throughput.configurations(torch.device("cuda")))
+    assert {(c, g) for _, _, c, g in found} == {
+        (a, b) for a in (True, False) for b in (True, False)
+    }
+    assert len(found) == len(set(found)) and found[0][1:] == (3, False, True)
+
+
 def test_an_unknown_benchmark_is_refused_before_anything_runs():
     with pytest.raises(SystemExit, match="unknown benchmark speed; there are optimizer_step"):
         main.main(["speed"])

@@ -228,13 +228,15 @@ TEST = {"test": "test_a_rule[adam]", "outcome": "failed", "seconds": 1.0, "error
 def test_results_are_merged_part_by_part_and_a_torn_line_is_left_out(tmp_path, capsys):
     file = tmp_path / "cuda.json"
     file.write_text(json.dumps({"imports": {"rows": [1]}, "sweep_throughput": {"rows": [2]}}))
-    first = measured(tmp_path / "a", sweep=[{"model": "m"}, {"model": "n"}], tests=[TEST])
+    bad = {"model": "x", "error": "OutOfMemoryError: full"}
+    first = measured(tmp_path / "a", sweep=[{"model": "m"}, bad, {"model": "n"}], tests=[TEST])
     with (first / "sweep.jsonl").open("a") as torn:
         torn.write('{"model": "o", "ra')
     gpu.merge([first, measured(tmp_path / "b", chapters=[LECTURE])], file)
     found = json.loads(file.read_text())
     assert found["imports"] == {"rows": [1]}
     assert found["sweep_throughput"]["rows"] == [{"model": "m"}, {"model": "n"}]
+    assert found["sweep_throughput"]["failed"] == [bad]
     assert found["tests"]["rows"] == [TEST | {"error": "E  no"}]
     assert found["chapters"]["seconds"] == 7.0 and found["chapters"]["date"] == "2026-12-01"
     assert found["chapters"]["rows"][0]["error"] == "cell 4: ValueError"
@@ -259,7 +261,7 @@ def test_the_page_on_performance_shows_what_was_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(pages.build, "ROOT", tmp_path)
     assert "neither tests nor lectures of this edition" in pages.on_a_gpu()
     sweep = [{"model": "m", "ratio": 2.0, "runs": 1, "share of peak": 0.5, "compiled": False}]
-    sweep += [sweep[0] | {"JAX": 3.0}]
+    sweep += [{"model": "m", "runs": 1, "JAX": 3.0}, {"model": "x", "error": "E: full"}]
     folder = measured(tmp_path / "a", sweep=sweep, tests=[TEST], chapters=[LECTURE])
     gpu.merge([folder], results / "cuda.json")
     assert pages.on_a_gpu() == (
@@ -270,5 +272,5 @@ def test_the_page_on_performance_shows_what_was_measured(tmp_path, monkeypatch):
     assert "2026-12-01, NVIDIA H100, 1 thread, Python 3.12, torch 2.11" in text
     assert "0 of 1 tests agree with the CPU. Not: `test_a_rule[adam]` (failed)." in text
     assert "| losses | 0 | 5 | 812 | 3 of 9 | 0 | 1 | failed (1), cell 4: ValueError |" in text
-    assert "| JAX |" in text and "| 3 |" in text
+    assert "| JAX |" in text and "| 3 |" in text and "Failed: model x, error E: full." in text
     assert os.environ.get("NETTRAIN_DEVICE") == "cpu"

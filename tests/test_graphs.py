@@ -3,6 +3,8 @@
 What a GPU does with a real graph is tested where there is one, by tests/test_on_device.py.
 """
 
+import gc
+import weakref
 from functools import partial
 
 import pytest
@@ -79,6 +81,30 @@ def test_the_outputs_of_a_call_may_be_the_arguments_of_the_next(captured):
         x, y = graph(x, y)
         expected = f(*expected)
         assert (x, y) == expected
+
+
+def test_a_graph_keeps_the_constants_that_it_reads(monkeypatch):
+    """A real graph knows addresses only: nothing else would keep them. (The tape would.)"""
+    read = []
+
+    def capture(run, static):
+        outputs = run(*static)
+        read.extend(weakref.ref(x) for x in run.__closure__ and _constants_of(run))
+        return outputs, lambda: None
+
+    monkeypatch.setattr(recording, "_capture", capture)
+    graph = recording.record(lambda x: x + torch.arange(3.0), torch.zeros(3), graph=True)
+    gc.collect()
+    assert len(read) == 1 and read[0]() is not None
+    del graph
+    gc.collect()
+    assert read[0]() is None
+
+
+def _constants_of(run):
+    """The buffers of the recorded module that a captured function calls."""
+    (module,) = (c.cell_contents for c in run.__closure__ if hasattr(c.cell_contents, "buffers"))
+    return list(module.buffers())
 
 
 def net():

@@ -9,6 +9,7 @@ differences on, and each may multiply them (STEPS).
 """
 
 import copy
+import gc
 from functools import partial
 
 import pytest
@@ -143,7 +144,9 @@ def passes(model, x, y):
 @every_model
 def test_a_model(model):
     some = digits("cpu").train
-    same(partial(passes, MODELS[model]), some.x, some.y, rtol=1e-9, atol=1e-10)
+    single = model == "augmentation"  # its angles and noise are float32
+    how = {"rtol": 1e-4, "atol": 1e-5} if single else {"rtol": 1e-9, "atol": 1e-10}
+    same(partial(passes, MODELS[model]), some.x, some.y, **how)
 
 
 def test_augmentation_draws_the_same_changes():
@@ -187,7 +190,9 @@ HOW = {
 SWEPT = ["mlp", "cnn", "batch normalization", "dropout"]
 WAYS = [(model, "eager") for model in SWEPT]
 if DEVICE.type != "cpu":
-    WAYS += [(model, way) for model in SWEPT for way in list(HOW)[1:]]
+    WAYS += [(model, "graph") for model in SWEPT]
+    compiled = [(model, way) for model in SWEPT for way in list(HOW)[2:]]
+    WAYS += [pytest.param(*case, marks=pytest.mark.compiler) for case in compiled]
 
 
 @every_rule
@@ -222,10 +227,27 @@ def test_a_sweep_is_the_cpus_in_every_way(model, way):
         runs, loss = work.advance(work.start([1, 2], lr=[0.05, 0.01]), 4)
         more, _ = work.advance(runs, 3)  # from the same runs, in the same memory
         again, second = work.advance(runs, 3)
-        assert more.theta.equal(again.theta)
+        torch.testing.assert_close(more.theta, again.theta, rtol=1e-10, atol=1e-12)
         valid, right = work.evaluate(again, source.valid)
         found.append([x.cpu() for x in (again.theta, *again.state, loss, second, valid, right)])
     torch.testing.assert_close(found[1], found[0], **STEPS)
+
+
+@pytest.mark.parametrize("how", [{}, {"loss": losses.brier}], ids=["dropout", "brier"])
+def test_a_graph_keeps_what_it_reads(how):
+    """Constants of a recording, such as ranges, are read at their addresses by every replay."""
+    found = []
+    for crowded in (False, True):
+        work = Sweep(MODELS["dropout"], o.adam, digits(DEVICE), batch=32, **how)
+        runs, _ = work.advance(work.start([0, 1], lr=1e-2), 2)
+        if crowded:
+            gc.collect()
+            if DEVICE.type == "cuda":
+                torch.cuda.empty_cache()
+            junk = [torch.full((k,), 7, device=DEVICE) for k in range(1, 200)]
+        found.append(work.advance(runs, 3)[0].theta.cpu())
+    assert len(junk) == 199
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 
 def test_selected_and_joined_rows_are_where_they_were():

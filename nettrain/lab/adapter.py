@@ -251,7 +251,9 @@ class Optimizer(torch.optim.Optimizer):
     def _step_compiled(self, params, t, hyper):
         # numbers enter as 0-d tensors: a new t or a scheduled rate must not compile again
         like = {"dtype": torch.float64, "device": params[0].device}
-        numbers = [torch.as_tensor(v, **like) for v in (*hyper.values(), t)]
+        # torch.full only launches; a copy from the CPU would wait for the GPU
+        as_tensor = lambda v: v.to(**like) if torch.is_tensor(v) else torch.full((), v, **like)
+        numbers = [as_tensor(v) for v in (*hyper.values(), t)]
         memory = [self.state[p] for p in params]
         args = numbers + [
             x for p, m in zip(params, memory) for x in (p, p.grad, *map(m.get, self._state))

@@ -8,6 +8,7 @@ import operator
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,10 @@ class _Recorder(TorchDispatchMode):
             self._learn(x, self.graph.get_attr(name))
         return self._nodes[id(x)]
 
+    def forget(self) -> None:
+        """Let go of what the call has made; its inputs and constants are kept by others."""
+        self._known.clear()
+
     def equals(self, other: "_Recorder") -> bool:
         """Whether both have recorded the same operations with the same constants."""
         mine, theirs = (dict(r.constants.named_buffers()) for r in (self, other))
@@ -97,6 +102,7 @@ def _call(f: Callable, args) -> tuple[_Recorder, object]:
         outputs, form = pytree.tree_flatten(f(*args))
     recorder.graph.output([recorder.node(x) for x in outputs])
     recorder.graph.eliminate_dead_code()
+    recorder.forget()
     return recorder, form
 
 
@@ -152,12 +158,16 @@ def _late(part: GraphModule) -> Callable:
     def call(*args):
         if not done:
             try:
-                done.append(torch._inductor.compile(part, list(args)))
-            except (
-                Exception
-            ) as error:  # no compiler, no Triton, a device that is too old: many kinds
+                compiled = torch._inductor.compile(part, list(args))
+                out = compiled(*args)  # kernels may be built as late as here
+            except torch.OutOfMemoryError:
+                raise  # fewer rows would fit
+            except Exception as error:  # no compiler, no Triton, too old a device, ...
                 _fall_back("compiled", error)
                 done.append(part.forward)
+            else:
+                done.append(compiled)
+                return out
         return done[0](*args)
 
     return call
@@ -186,21 +196,31 @@ def _graphed(run: Callable, args: list[Tensor]) -> Callable:
         replay()
         return outputs
 
+    call.run = run  # a graph knows addresses only: what it reads must live as long as it does
     return call
 
 
 def _capture(run: Callable, static: list[Tensor]) -> tuple[list[Tensor], Callable]:
     """(what run(*static) returns, a function that computes it again in the same place)."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+    before, stream = torch.cuda.current_stream(), _side_stream()
+    stream.wait_stream(before)
     with torch.cuda.stream(stream):
         for _ in range(2):  # libraries choose their kernels and get their memory before the capture
             run(*static)
-    torch.cuda.current_stream().wait_stream(stream)
+    before.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = run(*static)
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            outputs = run(*static)
+    finally:
+        torch.cuda.set_stream(before)  # torch does not, if the end of the capture fails
     return outputs, graph.replay
+
+
+@cache
+def _side_stream() -> "torch.cuda.Stream":
+    """One for all captures, since each stream keeps workspaces of its own."""
+    return torch.cuda.Stream()
 
 
 def _fall_back(what: str, error: Exception) -> None:

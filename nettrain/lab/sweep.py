@@ -5,6 +5,7 @@ No other file knows about rows.
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -106,6 +107,7 @@ class Sweep:
         graph: bool = True,
     ):
         self.compile, self.graph = compile, graph and data.train.x.device.type == "cuda"
+        self._most = sys.maxsize  # rows that a GPU's memory holds, as far as is known
         self.model, self.rule, self.data, self.batch = model, rule, data.to(dtype), batch
         self.loss, self.schedule, self.clip, self.dtype = loss, schedule, clip, dtype
         self.device = data.train.x.device
@@ -180,7 +182,7 @@ class Sweep:
     def _chunks(self, runs: Runs) -> list[Runs]:
         """On a CPU as many rows as the cache holds, else all; no row's numbers depend on it."""
         row = runs.theta[0].numel() * runs.theta.element_size()
-        rows = max(1, CACHE // row) if self.device.type == "cpu" else len(runs)
+        rows = max(1, CACHE // row) if self.device.type == "cpu" else min(len(runs), self._most)
         pieces = -(-len(runs) // rows)
         rows = -(-len(runs) // pieces)  # pieces of nearly equal size share one trace
         return [runs[i : i + rows] for i in range(0, len(runs), rows)]
@@ -207,7 +209,8 @@ class Sweep:
                 raise
         self._traced.clear()  # a graph keeps the memory that it works in
         torch.cuda.empty_cache()
-        half = len(runs) // 2
+        half = -(-len(runs) // 2)
+        self._most = min(self._most, half)  # so that it is tried once
         return self._by_halves(work, runs[:half]) + self._by_halves(work, runs[half:])
 
     def _advance(self, runs: Runs, steps: int) -> tuple[Runs, Tensor]:
