@@ -4,11 +4,10 @@
     check("1-1", globals())              # every part: prints the marks, raises if a law fails
     check("1-1", globals(), "weights")   # one part
 
-laws        what a law is, and how it asks       confine     start a process with little power
-child       the student's process                report      feedback page, free text
-grader      a submission's marks, from outside   blank       exercise.ipynb out of solution.ipynb
-journal     what is marked, for several runs     table       marks.csv, the grader's and a human's
-files       files written whole or not at all
+laws        what a law is, and how it asks
+grader      a submission's marks, from outside
+blank       exercise.ipynb out of solution.ipynb
+grading     the machinery: confinement, the student's process, journal, table, pages
 """
 
 import secrets

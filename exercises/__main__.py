@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 
-from exercises import blank, grader, report, table
-from exercises.files import write_whole
-from exercises.journal import Journal
+from exercises import blank, grader
+from exercises.grading import report, table
+from exercises.grading.files import write_whole
+from exercises.grading.journal import Journal
 from exercises.laws import IDS
 
 

@@ -10,7 +10,7 @@ import re
 from keyword import iskeyword
 from pathlib import Path
 
-from exercises.files import write_whole
+from exercises.grading.files import write_whole
 from exercises.laws import IDS
 
 HERE = Path(__file__).parent

@@ -30,7 +30,8 @@ import numpy as np
 from exercises.laws import IDS, Mark, judge, load
 
 HERE = Path(__file__).resolve().parent
-CHILD = (HERE / "child.py").read_text("utf-8")
+CONFINE = HERE / "grading" / "confine.py"
+CHILD = (HERE / "grading" / "child.py").read_text("utf-8")
 NOBODY = 65534
 LONGEST_TEXT, MOST_TEXTS = 20_000, 100  # answers in words
 MOST_VALUES = 8_000_000  # of JSON in a notebook: they take less than a gigabyte
@@ -286,7 +287,7 @@ class Process:
         if plan["user"] is not None:
             os.chown(self._folder, plan["user"], plan["user"])
         command = [sys.executable, "-I", "-c", CHILD, str(theirs.fileno())]
-        start = [sys.executable, "-I", "-S", str(HERE / "confine.py"), json.dumps(plan), *command]
+        start = [sys.executable, "-I", "-S", str(CONFINE), json.dumps(plan), *command]
         nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         self._process = subprocess.Popen(
             start,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exercises.child import call
+from exercises.grading.child import call
 
 DRAWS = 6  # fresh inputs for each law
 IDS = ("1-1", "1-2", "1-3", "1-4", "1-5", "1-6")

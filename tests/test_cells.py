@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _ext import build, dependencies
-from exercises import blank, child, grader
+from exercises import blank, grader
 from exercises.grader import Limits
+from exercises.grading import child
 
 LIMITS = Limits(seconds=20, bytes=1 << 30)
 confined = pytest.mark.skipif(sys.platform != "linux", reason="the grader confines on Linux")

@@ -111,7 +111,7 @@ def test_a_change_of_the_laws_makes_the_page_stale(id, monkeypatch):
     looked_at = []
     monkeypatch.setattr(build, "digest", lambda paths: looked_at.extend(paths))
     build.key(nbformat.read(blank.folder(id) / "solution.ipynb", 4))
-    wanted = [blank.HERE / name for name in ("__init__.py", "laws.py", "child.py")]
+    wanted = [blank.HERE / name for name in ("__init__.py", "laws.py", "grading/child.py")]
     assert {*wanted, blank.folder(id) / "laws.py"} <= set(looked_at)
 
 
@@ -414,7 +414,8 @@ def test_the_package_ships_what_students_and_teachers_need():
     root = Path(exercises.__file__).parents[1]
     tools = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     folders = {f"exercises.ex{id.replace('-', '_')}" for id in IDS}
-    assert {"nettrain", "nettrain.lab", "exercises", *folders} == set(tools["packages"])
+    code = {"nettrain", "nettrain.lab", "exercises", "exercises.grading"}
+    assert code | folders == set(tools["packages"])
     assert all(tools["package-data"][f] == ["*.ipynb"] for f in folders)
     assert importlib.util.find_spec("exercises.__main__")
 

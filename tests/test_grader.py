@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 import exercises
-from exercises import blank, grader, report
+from exercises import blank, grader
 from exercises.__main__ import main
 from exercises.grader import Limits
+from exercises.grading import report
 from exercises.laws import IDS, judge, load, local
 
 HERE = Path(exercises.__file__).parent

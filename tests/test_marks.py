@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import exercises
-from exercises import blank, grader, report, table
+from exercises import blank, grader
 from exercises.__main__ import arguments, main
-from exercises.files import write_whole
-from exercises.journal import Journal
+from exercises.grading import report, table
+from exercises.grading.files import write_whole
+from exercises.grading.journal import Journal
 from exercises.laws import IDS, Mark, load
 
 KILLED = Path(__file__).with_name("killed.py")

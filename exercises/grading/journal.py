@@ -144,6 +144,6 @@ def line_of(line: bytes) -> dict | None:
 
 def version() -> str:
     """Changes with the laws and the grader: then no marks of an old journal count."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
     files = [f for f in files if "wrong" not in f.parts]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]

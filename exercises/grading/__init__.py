@@ -1,0 +1,1 @@
+"""The machinery of grading: confinement, the child process, the journal, the table of marks."""
