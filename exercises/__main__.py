@@ -28,7 +28,7 @@ def number(kind, least, most):
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not least <= value <= most:  # NaN neither
+        if not least <= value <= most:  # NaN is refused too
             word = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r}; {word} from {least} to {most} is allowed")
         return value
@@ -148,7 +148,7 @@ def grade(options) -> int:
         results, kept = {}, 0
 
         def one(path):
-            """(result of a submission, whether it was marked before)"""
+            """Mark a submission; returns its result, and True if it was marked before."""
             try:
                 content = grader.read(path, limits.notebook_bytes)
             except grader.Unreadable as error:
@@ -198,7 +198,7 @@ def grade(options) -> int:
 def write(options, journal: Journal, marked: list[grader.Result]) -> list[str]:
     """Put results into the table, and all answers in words on their page.
 
-    Gives the submissions that have changed since a human marked them.
+    Returns the submissions that have changed since a human marked them.
     """
     with journal.locked():
         journal.refresh()

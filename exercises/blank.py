@@ -63,7 +63,7 @@ def about(cell: dict) -> dict:
 
 
 def without_answers(source: str, number: int) -> tuple[str, list[str]]:
-    """(the source with each region replaced by a blank, the lines of the regions).
+    """Put a blank in place of each region; returns the source and the lines of the regions.
 
     Raises ValueError if a region is not closed, lies in another one, or if there is none.
     """
@@ -102,8 +102,8 @@ def without_answers(source: str, number: int) -> tuple[str, list[str]]:
 def look_through(notebook: dict, answers: list[str]) -> None:
     """Raise ValueError if any text of a notebook holds a marker or a line of an answer.
 
-    A line tells nothing that has fewer than four letters and digits ("$$"), is a keyword ("else:")
-    or an import.
+    A line gives nothing away if it has fewer than four letters and digits ("$$"), or is a keyword
+    ("else:") or an import.
     """
     telling = {x.strip() for x in answers if len(re.findall(r"\w", x)) >= 4}
     telling -= {x for x in telling if iskeyword(x.rstrip(":")) or IMPORT.match(x)}
@@ -130,7 +130,7 @@ def text(notebook: dict) -> str:
 
 
 def stale() -> list[Path]:
-    """The exercises that are not what their solutions make; `python -m exercises blank` mends."""
+    """Exercises unlike their blanked solutions; `python -m exercises blank` rewrites them."""
     wanted = {folder(id) / "exercise.ipynb": blanked(id) for id in IDS}
     return [p for p, t in wanted.items() if not p.exists() or p.read_text("utf-8") != t]
 

@@ -199,8 +199,8 @@ def which(cells: list[dict]) -> str:
 def free_text(cells: list[dict], exercise: str) -> dict[str, str]:
     """The answers in words: the text that does not stand in exercise.ipynb.
 
-    Named by nbgrader's metadata where an editor has left them. What is too much is cut, and said
-    to be.
+    Each is named by its cell's nbgrader metadata, if the editor has kept them. Text beyond the
+    limits is cut, and a note says so.
     """
     printed = parse((HERE / f"ex{exercise.replace('-', '_')}" / "exercise.ipynb").read_bytes())
     known = {c["source"].strip() for c in printed} | {""}
@@ -556,7 +556,10 @@ FORBIDDEN = {  # what a submission must not be able to do
 
 
 def probe(limits: Limits = USUAL) -> dict[str, bool]:
-    """{what a submission must not do: is it prevented here}, tried out in a process like theirs."""
+    """Try what a submission must not do, in a process like a submission's.
+
+    Returns {name: True if it is prevented here}, with the names of FORBIDDEN.
+    """
     inside = lambda path: np.array(list(os.fsencode(path)), dtype=np.int64)
     with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as open_:
         os.chmod(open_, 0o777)

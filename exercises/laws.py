@@ -1,4 +1,4 @@
-"""A law: a statement about the student's functions, tested on inputs drawn afresh.
+"""A law: a statement about the student's functions, tested on freshly drawn inputs.
 
     exercise = Exercise("1-1", "Momentum is a weighted mean")
 
@@ -9,7 +9,7 @@
         ask.same("weights", t, rho, want=(1 - rho) * rho ** np.arange(t)[::-1])
 
 A law knows the student's functions by name only. `ask` calls one, wherever it runs, and hands back
-numbers of the shape that the law expects, finite ones; whatever else comes breaks the law.
+finite numbers of the shape that the law expects; any other answer breaks the law.
 """
 
 import importlib
@@ -88,7 +88,7 @@ class Exercise:
 
 
 def load(id: str) -> Exercise:
-    """The exercise of this number; raises ValueError for another."""
+    """The exercise with this number; raises ValueError if there is none."""
     if id not in IDS:
         raise ValueError(f"there is no exercise {id!r}; there are {', '.join(IDS)}")
     return importlib.import_module(f"exercises.ex{id.replace('-', '_')}.laws").exercise
@@ -191,7 +191,7 @@ class Ask:
 
 
 def numbers(value) -> np.ndarray | None:
-    """float64 of nested lists of plain numbers, or None; nothing that came from outside is run."""
+    """Nested lists of plain numbers as float64, else None; runs nothing that came from outside."""
     todo, count = [(value, 0)], 0
     while todo:
         item, depth = todo.pop()
@@ -209,10 +209,10 @@ def numbers(value) -> np.ndarray | None:
 
 
 def precision_of(value: np.ndarray, claimed) -> str:
-    """The dtype whose rounding an answer has seen: of float64 numbers, and what was said of them.
+    """The dtype to which an answer was rounded, by its numbers and the dtype that it claims.
 
-    What is said counts only where every number is one of that dtype. For float32 nothing need be
-    said: numbers computed in float64 are hardly ever float32 numbers, so these were converted.
+    A claim counts only if every number exists in that dtype. float32 needs no claim: numbers
+    computed in float64 are hardly ever float32 numbers, so these were converted.
     """
     with np.errstate(over="ignore"):
         single = value.astype(np.float32)

@@ -30,7 +30,7 @@ class NoNumbers(Exception):
 
 
 def to_data(value):
-    """(a student's answer as nested lists of floats, its dtype); raises NoNumbers."""
+    """Read an answer; returns it as nested lists of floats, and its dtype. Raises NoNumbers."""
     import numpy as np
 
     if value is None:
@@ -75,7 +75,7 @@ def text(error):
 
 
 class UsageError(Exception):
-    """A cell magic does not stand at the top of its cell, where alone Jupyter takes it."""
+    """A cell magic is not on the first line of its cell, where Jupyter requires it."""
 
 
 class Nothing:
@@ -204,7 +204,7 @@ class Notebook:
         self.execute(source)
 
     def execute(self, source, name=None):
-        """Run source; gives its value if it is one expression. Raises what it raises."""
+        """Run source; returns its value if it is one expression. Raises whatever it raises."""
         code = self._compiled(source, name or self._name)
         value = eval(code, self.namespace)
         if code.co_flags & 0x80:  # a coroutine: there is an await at the top level
@@ -266,7 +266,7 @@ def said(error):
 
 
 def run(cells):
-    """(namespace, errors) after every cell; an error ends its cell only."""
+    """Run every cell; an error ends only its own. Returns the namespace and the errors."""
     main = types.ModuleType("__main__")
     notebook = Notebook(main.__dict__)
     jupyter = {"display": lambda *a, **k: None, "get_ipython": lambda: notebook.shell}

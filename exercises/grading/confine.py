@@ -65,7 +65,7 @@ def user(plan):
 
 
 def open_up(folder, wanted):
-    """Show other users what they need of a private folder, and nothing else of it.
+    """Show other users only those parts of a private folder that they need.
 
     In this process's own view of the file system only.
     """
@@ -154,7 +154,7 @@ def landlock(plan):
     seen = set()
 
     def readable(path, hidden):
-        """All below a path but the hidden folder."""
+        """Allow reading everything below a path except the hidden folder."""
         path = os.path.realpath(path)  # lib64 of a virtual environment is a link to lib
         if path in seen or path == hidden:
             return

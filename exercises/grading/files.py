@@ -8,7 +8,7 @@ from pathlib import Path
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replace a file, or the file that a link leads to, at once; raises OSError.
 
-    Text is written as UTF-8; what is not text in a file's name as an escape.
+    Text is written as UTF-8; bytes of a file's name that are not text become escapes.
     """
     path = Path(os.path.realpath(path))
     if isinstance(content, str):

@@ -89,7 +89,7 @@ class Journal:
         self._append([{"row": row} for row in rows])
 
     def refresh(self) -> None:
-        """Read what was appended since, by whichever run."""
+        """Read what any run has appended since the last time."""
         content = self._rest()
         whole = content.rfind(b"\n") + 1
         for line in content[:whole].split(b"\n"):
@@ -134,7 +134,7 @@ class Journal:
 
 
 def line_of(line: bytes) -> dict | None:
-    """A line of a journal as a dict; None if it is torn, or none of ours."""
+    """A line of a journal as a dict; None if it is torn or holds no JSON object."""
     try:
         found = json.loads(line.strip(b"\0"))
     except (ValueError, RecursionError):

@@ -79,7 +79,7 @@ def name(file: str) -> str:
 
 
 def page_name(file: str) -> str:
-    """A file name for the feedback on a submission, another one for every path."""
+    """A file name for the feedback on a submission, different for every path."""
     stem = "".join(c if c.isalnum() else "-" for c in name(file).removesuffix(".ipynb"))[:80]
     digest = hashlib.sha256(os.fsencode(file)).hexdigest()[:6]
     return f"{stem.strip('-')}-{digest}.html"

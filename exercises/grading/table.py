@@ -38,10 +38,10 @@ class Table:
     def merge(
         self, results: list[Result], seed: int, written: dict[str, list[dict]]
     ) -> tuple[list[dict], list[str]]:
-        """Put results into their rows; (our cells of each row, files changed after hand marks).
+        """Put results into their rows; returns our cells of each row, and files to mark again.
 
-        written: {file: the cells of ours that were written there before}, by which a cell that a
-        human has changed is known.
+        The files are those that have changed since a human marked them. written: {file: the cells
+        of ours that were written there before}; they show which cells a human has changed.
         """
         for column in dict.fromkeys(law for r in results for law in law_columns(r)):
             self._add(column)
@@ -131,7 +131,7 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """The table in a file, an empty one where there is none; raises ValueError, OSError."""
+    """The table in a file, or an empty one if there is no file; raises ValueError, OSError."""
     if not path.exists():
         return Table()
     content = path.read_bytes()
@@ -160,7 +160,7 @@ def read(path: Path) -> Table:
 
 
 def parsed(text: str, delimiter: str) -> tuple[list[list[str]], str]:
-    """(rows of a text, the delimiter), names in the first row without spaces around them."""
+    """Split a text into rows, stripping the names in the first; returns rows and delimiter."""
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error:  # not with this delimiter
