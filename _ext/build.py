@@ -33,7 +33,6 @@ COLD = BUILD / "cold.json"  # how long the first build of this folder took, and 
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
 METADATA = "nettrain.verdict"  # as in nettrain.lab.evidence, whose import would cost seconds
 CELL_SECONDS = 600
-MOVED = {"exercises/child.py": "exercises/grading/child.py"}  # as notebooks' metadata name it
 MARGIN = {"top": "15mm", "bottom": "15mm", "left": "12mm", "right": "12mm"}
 
 
@@ -71,8 +70,7 @@ def key(notebook) -> str:
     files = {file_of(name) for name in modules | {"__init__"}}
     files |= {ROOT / "requirements.txt"}
     files |= set((ROOT / "nettrain").glob("*.npz")) if "data" in modules else set()
-    named = notebook.metadata.get("nettrain", {}).get("depends", [])
-    files |= {ROOT / MOVED.get(f, f) for f in named}
+    files |= {ROOT / f for f in notebook.metadata.get("nettrain", {}).get("depends", [])}
     return f"{sys.version_info.major}.{sys.version_info.minor} {digest(files)}"
 
 
