@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 
 from nettrain import losses
 from nettrain import optimizers as o
@@ -184,6 +184,33 @@ def test_the_best_constant_prediction_against_another_minimizer(loss):
     assert found == pytest.approx(min(e.fun for e in ends), abs=1e-5)
     if loss is losses.cross_entropy:
         assert found == pytest.approx(TRIVIAL, rel=1e-9)
+
+
+def test_a_kink_does_not_stop_the_search_for_the_best_constant():
+    """Of the hinge loss, whose minimum over a vector of outputs is that of a linear program."""
+    shares = np.array([20, 17, 13])
+    y = torch.repeat_interleave(torch.arange(3), torch.tensor(shares))
+    split = Split(torch.zeros(50, 2), y)
+    # variables: the outputs o, and a slack max(0, 1 + o_j - o_k) for class k and each other j
+    pairs = [(k, j) for k in range(3) for j in range(3) if j != k]
+    costs = [0] * 3 + [shares[k] / 50 for k, _ in pairs]
+    rows = np.zeros((6, 9))
+    for row, (k, j) in enumerate(pairs):
+        rows[row, [j, k, 3 + row]] = 1, -1, -1
+    bounds = [(None, None)] * 3 + [(0, None)] * 6
+    exact = linprog(costs, rows, [-1] * 6, bounds=bounds).fun
+    found = protocol._constant_score(Data("", split, split, split), "valid_loss", losses.hinge)
+    assert found == pytest.approx(exact, rel=1e-4)
+
+
+def test_the_best_constant_is_that_of_the_split_that_is_scored():
+    sure, even = (Split(torch.zeros(4, 2), torch.tensor(y)) for y in ([0, 0, 0, 1], [0, 1, 0, 1]))
+    of = Data("", sure, even, sure)
+    at = lambda metric: protocol._constant_score(of, metric, losses.cross_entropy)
+    assert at("valid_loss") == pytest.approx(math.log(2))
+    entropy = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert [at("test_loss"), at("train_loss")] == pytest.approx([entropy] * 2)
+    assert [at("valid_accuracy"), at("fit_accuracy")] == [0.5, 0.25]
 
 
 def test_a_constant_is_right_as_often_as_the_commonest_class():
