@@ -78,7 +78,8 @@ def variance(scheme, shape):
     }[scheme]
 
 
-random = [s for s in init.SCHEMES if s is not init.constant]
+random = [init.gaussian, init.gaussian_in, init.gaussian_in_out, init.uniform, init.xavier_tanh]
+random += [init.xavier_logistic, init.he, init.orthogonal]
 flat = {init.uniform, init.xavier_tanh, init.xavier_logistic}
 
 

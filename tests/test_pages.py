@@ -13,7 +13,7 @@ import nbformat
 import pytest
 import torch
 
-from _ext import build, pages, tested
+from _ext import build, dependencies, pages, tested
 from _ext.notation import used
 from nettrain import blocks, initializers, misprints, optimizers, schedules
 from nettrain.normalization import LocalResponseNorm
@@ -168,7 +168,8 @@ def small(tmp_path, monkeypatch):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(build, "ROOT", tmp_path)
+    for module in (build, dependencies):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     tested.uses.cache_clear()
     yield
     tested.uses.cache_clear()

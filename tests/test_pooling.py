@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
+from scipy.stats import ttest_1samp, ttest_rel
 from statsmodels.stats.meta_analysis import combine_effects
 
+from nettrain.lab import pooling
 from nettrain.lab.pooling import Pooled, pooled, sensitivity, state, strength, verdict
 
 EXAMPLES = [
@@ -244,6 +246,31 @@ def test_depends_needs_a_contrast_that_is_paired_within_bases():
     assert verdict({("a",): one, ("b",): other}, 1.0) == "open"
     paired = {b: (0.0, 0.3) for b in range(6)}
     assert verdict({("a",): one, ("b",): paired}, 1.0) == "depends on condition"
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 6, 9])
+def test_the_contrast_of_two_conditions_is_students_paired_one(k):
+    rng, found = np.random.default_rng(k), set()
+    for _ in range(200):
+        one, other = (dict(enumerate(zip(rng.normal(size=k), [0.1] * k))) for _ in range(2))
+        conditions = {("a", "x"): one, ("b", "x"): other}
+        named = pooling._contrast(conditions, ("data", "budget"), *conditions)
+        p = ttest_rel([e for e, _ in one.values()], [e for e, _ in other.values()]).pvalue
+        assert named == ("data" if k >= 3 and p < 0.05 else None)
+        found.add(named)
+    assert found == {None, "data"} or k == 2
+
+
+@pytest.mark.parametrize("effects", [[1.0, 2.0, 4.0], [0.3, -0.1, 0.2, 0.6, 0.1]])
+def test_a_p_value_is_students_one_sided_one(effects):
+    found = pooled(effects, [1e-9] * len(effects))
+    for bound in (-1.0, 0.2, 1.5):
+        for above, alternative in ((True, "greater"), (False, "less")):
+            expected = ttest_1samp(effects, bound, alternative=alternative).pvalue
+            assert found.p(bound, above=above) == pytest.approx(expected, rel=1e-6)
+    certain = pooled([2.0] * 3, [0.0] * 3)
+    for bound, p in ((1.0, (0, 1)), (2.0, (1, 1)), (3.0, (1, 0))):  # at the bound: beyond neither
+        assert (certain.p(bound, above=True), certain.p(bound, above=False)) == p
 
 
 def test_some_of_many_conditions_is_held_to_holms_standard():

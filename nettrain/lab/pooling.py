@@ -90,7 +90,7 @@ def pooled(effects: Sequence[float], errors: Sequence[float]) -> Pooled:
 
     least = 0.0 if s.all() else 1e-9 * spread  # a certain base would have infinite weight
     excess = lambda tau: weighted(tau)[2] - 1
-    tau = brentq(excess, least, 2 * spread, xtol=1e-14 * spread) if excess(least) > 0 else least
+    tau = brentq(excess, least, spread, xtol=1e-14 * spread) if excess(least) > 0 else least
     w, mean, factor = weighted(tau)
     error = math.sqrt(max(1.0, factor) / w.sum())
     return Pooled(float(mean), error, float(tau), tuple(map(float, e)))
@@ -108,7 +108,7 @@ def state(found: Pooled, margin: float) -> str:
         return "above"
     if high < -margin:
         return "below"
-    if -margin <= low and high <= margin and margin > 0:
+    if -margin <= low and high <= margin:
         return "alike"
     return "leans +" if low > 0 else "leans −" if high < 0 else "open"
 
@@ -120,7 +120,7 @@ def _p(found: Pooled, margin: float) -> float:
     """The p value of the state that the mean points to."""
     above, below = found.p(margin, above=True), found.p(-margin, above=False)
     alike = max(found.p(margin, above=False), found.p(-margin, above=True))
-    return min(above, below, alike) if margin > 0 else min(above, below)
+    return min(above, below, alike)
 
 
 def strength(found: Pooled, margin: float) -> tuple[float, int]:
