@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
@@ -33,6 +34,7 @@ from nettrain.lab import pooling
 
 STORE = ROOT / "_build" / "replications"
 KEPT = ROOT / "nettrain" / "replications.json"
+PARSING = threading.Lock()  # Python 3.11's parser counts its depth for all threads together
 SPEC = ("says", "measure", "margin", "unit", "predicts")  # what a claim is
 
 
@@ -47,6 +49,11 @@ def lectures() -> list[str]:
 
 def code_of(name: str) -> str:
     """A hash of what a lecture's numbers depend on: its cells and modules, without their words."""
+    with PARSING:
+        return _code_of(name)
+
+
+def _code_of(name: str) -> str:
     book = json.loads((ROOT / "chapters" / f"{name}.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
     cells = [MAGIC.sub(r"\1pass", source) for source in cells]

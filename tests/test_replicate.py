@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,12 @@ def test_other_code_is_not_mixed_in(house, tmp_path):
     assert list(replicate.kept()["claims"]["A19a"]["conditions"]["few"]) == ["1"]
 
 
-def test_words_are_no_code(house):
+def test_code_is_hashed_in_several_threads_at_once(house):
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(replicate.code_of, ["one"] * 16)) == {replicate.code_of("one")}
+
+
+def test_words_do_not_count_as_code(house):
     code = replicate.code_of("one")
     write(house / "chapters" / "one.ipynb", "# a remark\n" + CELL, JUDGE)
     assert replicate.code_of("one") == code
