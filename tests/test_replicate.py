@@ -217,7 +217,7 @@ file.with_suffix(".part").replace(file)
 """
 
 
-def test_killed_again_and_again_it_loses_nothing(house, kills=10):
+def test_killed_again_and_again_it_loses_nothing(house, kills=6):
     (house / "made.json").write_text(json.dumps(row()))
     (house / "driver.py").write_text(DRIVER)
     (house / "child.py").write_text(CHILD)
