@@ -179,7 +179,10 @@ def test_the_strength_is_the_chance_of_the_next_base():
     assert mirrored == (pytest.approx(chance, rel=1e-9), 3)
     between = strength(found, 4.0)
     assert between == (pytest.approx((abs(drawn) <= 4).mean(), abs=0.004), 4)
-    assert strength(pooled([2.0] * 3, [0.0] * 3), 1.0) == (1.0, 3)
+    certain = pooled([2.0] * 3, [0.0] * 3)
+    assert strength(certain, 1.0) == (1.0, 3)
+    assert [certain.chance(2.0, above=side) for side in (True, False)] == [0, 0]
+    assert strength(pooled([1.0, 2.0, 3.0], [0.1] * 3), 1.0)[1] == 2  # at the margin is not above
 
 
 # ---------------------------------------------------------------------------------- verdicts
@@ -284,6 +287,8 @@ def test_some_of_many_conditions_is_held_to_holms_standard():
 def test_the_verdict_at_half_and_twice_the_margin():
     found = sensitivity(claim(1.6, 1.7), 1.0)
     assert found == {0.5: "supported", 1.0: "supported", 2.0: "no difference that matters"}
+    larger = sensitivity(claim(1.6, 1.7), 2.0)
+    assert list(larger.values()) == ["supported", *["no difference that matters"] * 2]
 
 
 @pytest.mark.parametrize(
