@@ -8,7 +8,6 @@ its metadata names ({"nettrain": {"depends": [...]}}). jupyter-cache alone looks
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from _ext.dependencies import ROOT, closure, digest, file_of, imported
+from _ext.files import read_json, write_json
 
 BUILD = ROOT / "_build"
 KEYS = BUILD / "keys.json"  # chapter -> hash of everything its outputs depend on
@@ -72,18 +72,6 @@ def key(notebook) -> str:
     files |= set((ROOT / "nettrain").glob("*.npz")) if "data" in modules else set()
     files |= {ROOT / f for f in notebook.metadata.get("nettrain", {}).get("depends", [])}
     return f"{sys.version_info.major}.{sys.version_info.minor} {digest(files)}"
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def write_json(path: Path, content) -> None:
-    """All or nothing: a build that is killed leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    part.replace(path)
 
 
 # --------------------------------------------------------------------------- execution

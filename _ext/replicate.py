@@ -29,6 +29,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from _ext.dependencies import ROOT, closure, file_of, imported
+from _ext.files import read_json, whole
 from benchmarks.cells import MAGIC
 from nettrain.lab import pooling
 
@@ -43,7 +44,9 @@ SPEC = ("says", "measure", "margin", "unit", "predicts")  # what a claim is
 
 def lectures() -> list[str]:
     """The lectures that judge claims, those that take long first."""
-    names = {r["chapter"].split("/")[-1] for r in read(ROOT / "nettrain/evidence.json").values()}
+    names = {
+        r["chapter"].split("/")[-1] for r in read_json(ROOT / "nettrain/evidence.json").values()
+    }
     return sorted(names, key=lambda n: -(ROOT / "chapters" / f"{n}.ipynb").stat().st_size)
 
 
@@ -86,13 +89,9 @@ def spec_of(record: dict) -> str:
 # ---------------------------------------------------------------------------------- files
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
-
-
 def kept() -> dict:
     """{"lectures": {name: ...}, "claims": {id: ...}}, as `save` writes it."""
-    return read(KEPT) or {"lectures": {}, "claims": {}}
+    return read_json(KEPT) or {"lectures": {}, "claims": {}}
 
 
 def save(found: dict) -> None:
@@ -114,13 +113,6 @@ def save(found: dict) -> None:
             lines.append("  }" + end(j, len(entries)))
         lines.append(" }" + end(i, len(found)))
     whole(KEPT, "\n".join([*lines, "}"]) + "\n")
-
-
-def whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")  # all or nothing
-    part.write_text(text, "utf-8")
-    part.replace(path)
 
 
 # --------------------------------------------------------------------------------- running
@@ -175,7 +167,7 @@ def one(name: str, base: int, end: float) -> str | None:
         report = Path(folder) / "report.json"
         env = os.environ | {"NETTRAIN_BASE": str(base), "OMP_NUM_THREADS": "1"}
         subprocess.run(command(name, report), cwd=ROOT, env=env, capture_output=True)
-        found = read(report)
+        found = read_json(report)
     row = found | {"chapter": name, "base": base, "code": code}
     row["date"] = date.today().isoformat()
     if found.get("cells", 0) < found.get("of", 1) and not found.get("error"):
@@ -192,7 +184,7 @@ def collect(rows: list[dict] | None = None) -> None:
     found, files = kept(), []
     if rows is None:
         files = sorted(STORE.glob("*.json")) if STORE.exists() else []
-        rows = [read(path) for path in files]
+        rows = [read_json(path) for path in files]
     for row in rows:
         add(found, row)
     if rows:

@@ -7,7 +7,6 @@ built at one go (`make clean book`). The search engines have an environment and 
 see benchmarks/search.py.
 """
 
-import json
 import sys
 import time
 from datetime import date
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from _ext.files import read_json, write_json
 from benchmarks import book, imports, optimizer_step, scale, sweep_throughput
 from benchmarks.machine import machine
 
@@ -36,7 +36,7 @@ def main(names: list[str]) -> None:
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     file = RESULTS / f"{device}.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    results = read_json(file)
     for name in names or [n for n in BENCHMARKS if n != "book"]:
         print(f"\n{name}", flush=True)
         start = time.perf_counter()
@@ -45,10 +45,7 @@ def main(names: list[str]) -> None:
             raise SystemExit(f"{name} failed, nothing of it is kept: {failed}")
         how = {"date": date.today().isoformat(), "machine": machine()}
         results[name] = how | {"seconds": round(time.perf_counter() - start), "rows": rows}
-        RESULTS.mkdir(exist_ok=True)
-        part = file.with_suffix(".part")  # all or nothing
-        part.write_text(json.dumps(results, indent=1) + "\n")
-        part.replace(file)
+        write_json(file, results)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ import types
 import warnings
 from pathlib import Path
 
+from _ext.files import write_json
+
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 
 
@@ -62,7 +64,7 @@ def run(notebook: Path, file: Path, most: int | None = None) -> dict:
             report["cells"] = number
         report["seconds"] = round(time.perf_counter() - start, 2)
         report["peak_mb"] = peak_mb()
-        write(file, report)
+        write_json(file, report)
         if report["error"] or report["lacks"]:
             break
     return report
@@ -136,12 +138,6 @@ def peak_mb() -> float | None:
     import torch
 
     return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_initialized() else None
-
-
-def write(file: Path, report: dict) -> None:
-    part = file.with_suffix(".part")  # all or nothing
-    part.write_text(json.dumps(report), "utf-8")
-    part.replace(file)
 
 
 if __name__ == "__main__":

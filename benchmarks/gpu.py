@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
+from _ext.files import read_json, write_json
 from _ext.replicate import code_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +75,7 @@ def has_cuda() -> bool:
 def everything(options) -> int:
     """Run the parts one after another; 1 if one of them failed or was killed."""
     start = time.monotonic()
-    write(options.out / "machine.json", provenance(options))
+    write_json(options.out / "machine.json", provenance(options))
     end, bad = 0.0, []
     for part in options.parts:
         end += SHARES[part] / sum(SHARES[p] for p in options.parts) * 60 * options.minutes
@@ -242,7 +243,7 @@ def lectures(part: str, options, seconds: float) -> str:
                     continue
                 row = {"chapter": name, "base": base, "ended": job.ended, "code": codes[name]}
                 row["date"] = date.today().isoformat()
-                row |= json.loads(report.read_text("utf-8")) if report.exists() else {}
+                row |= read_json(report)
                 row["wall_s"] = round(job.seconds, 1)
                 append(options.out / f"{part}.jsonl", row)
                 running.remove((name, base, report, job))
@@ -289,12 +290,6 @@ def append(file: Path, row: dict) -> None:
         out.write(json.dumps(row) + "\n")  # one write: a kill leaves whole lines before it
 
 
-def write(file: Path, value) -> None:
-    part = file.with_suffix(".part")  # all or nothing
-    part.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-    part.replace(file)
-
-
 def lines(file: Path) -> list[dict]:
     """The rows of a file; a last line that a kill has torn is left out."""
     rows = []
@@ -311,11 +306,11 @@ def merge(folders: list[Path], file: Path = ROOT / "benchmarks" / "results" / "c
 
     A later folder replaces what an earlier one has of the same part.
     """
-    found = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    found = read_json(file)
     for folder in folders:
         if not (folder / "machine.json").exists():
             raise SystemExit(f"{folder} holds no results: it has no machine.json")
-        how = json.loads((folder / "machine.json").read_text("utf-8"))
+        how = read_json(folder / "machine.json")
         if how["device"] != "cuda" or how["tiny"]:
             raise SystemExit(f"{folder} is a dry run (device {how['device']}), not a measurement")
         seconds = {row["part"]: row["seconds"] for row in lines(folder / "parts.jsonl")}
@@ -329,7 +324,7 @@ def merge(folders: list[Path], file: Path = ROOT / "benchmarks" / "results" / "c
                 entry |= {"seconds": seconds.get(part), "rows": rows}
                 entry |= {"failed": failed} if failed else {}
                 found[names.get(part, part)] = entry
-    write(file, found)
+    write_json(file, found)
     print(f"{file}:", ", ".join(f"{name} ({len(e['rows'])} rows)" for name, e in found.items()))
     return 0
 

@@ -211,7 +211,7 @@ def measured(folder, **rows):
     folder.mkdir()
     machine = {"cpu": "c", "gpu": "NVIDIA H100", "threads": 1, "python": "3.12", "torch": "2.11"}
     how = {"date": "2026-12-01", "device": "cuda", "tiny": False, "minutes": 8, "code": "ab"}
-    gpu.write(folder / "machine.json", how | {"machine": machine})
+    gpu.write_json(folder / "machine.json", how | {"machine": machine})
     for part, some in rows.items():
         for row in some:
             gpu.append(folder / f"{part}.jsonl", row)
@@ -246,7 +246,7 @@ def test_results_are_merged_part_by_part_and_a_torn_line_is_left_out(tmp_path, c
 def test_a_dry_run_is_not_merged(tmp_path, change):
     folder = measured(tmp_path / "a", tests=[TEST])
     how = json.loads((folder / "machine.json").read_text())
-    gpu.write(folder / "machine.json", how | change)
+    gpu.write_json(folder / "machine.json", how | change)
     with pytest.raises(SystemExit, match="is a dry run .* not a measurement"):
         gpu.merge([folder], tmp_path / "cuda.json")
     with pytest.raises(SystemExit, match="holds no results: it has no machine.json"):
