@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from _ext.dependencies import ROOT, closure, digest, file_of, imported
+from _ext.dependencies import ROOT, WORDS, closure, digest, file_of, imported
 from _ext.files import read_json, write_json
 
 BUILD = ROOT / "_build"
@@ -66,7 +66,7 @@ def key(notebook) -> str:
 
     Raises ValueError for a cell that is neither Python nor IPython, and for a broken module.
     """
-    modules = closure(imported_by(notebook))
+    modules = closure(imported_by(notebook), apart=WORDS)
     files = {file_of(name) for name in modules | {"__init__"}}
     files |= {ROOT / "requirements.txt"}
     files |= set((ROOT / "nettrain").glob("*.npz")) if "data" in modules else set()
@@ -179,6 +179,8 @@ def render() -> None:
     """Jupyter Book, warnings are errors; from scratch when configuration or extensions changed."""
     files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "requirements.txt"]
     files += [p for d in ("_ext", "_static", "_data") for p in (ROOT / d).glob("*.*")]
+    files += [file_of(name) for name in WORDS if file_of(name).exists()]
+    files += [p for p in (ROOT / "nettrain").glob("*.json")]  # verdicts stand on most pages
     now, keys = digest(files), read_json(KEYS)
     if keys.get("book") != now:
         for folder in ("html", ".doctrees"):

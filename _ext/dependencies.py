@@ -5,6 +5,8 @@ import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# what puts records into words: the build does it again for every page, without running a lecture
+WORDS = {"lab.cards", "lab.replications", "lab.pooling"}
 RUN_PYTHON = ("time", "timeit", "capture", "prun")  # magics
 
 
@@ -53,8 +55,10 @@ def file_of(module: str) -> Path:
     return ROOT / "nettrain" / f"{module.replace('.', '/')}.py"
 
 
-def closure(names: set[str]) -> set[str]:
+def closure(names: set[str], apart: set[str] = frozenset()) -> set[str]:
     """These modules and all that they import, through any number of steps.
+
+    apart  modules that are only counted, with what they import, where `names` has them
 
     Raises ValueError for a module that is not Python.
     """
@@ -63,7 +67,7 @@ def closure(names: set[str]) -> set[str]:
         name = todo.pop()
         seen.add(name)
         try:
-            todo |= imported(file_of(name).read_text()) - seen
+            todo |= imported(file_of(name).read_text()) - seen - apart
         except SyntaxError as error:
             where = f"{file_of(name).relative_to(ROOT)}, line {error.lineno}"
             raise ValueError(f"{where}: {error.msg}") from None

@@ -25,18 +25,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
 from pathlib import Path
 
-import pandas as pd
 from scipy.stats import binom
 
-from _ext.dependencies import ROOT, closure, file_of, imported
+from _ext.dependencies import ROOT, WORDS, closure, file_of, imported
 from _ext.files import read_json, whole
 from benchmarks.cells import MAGIC
 from nettrain.lab import pooling
+from nettrain.lab.replications import judge, spec, table
 
 STORE = ROOT / "_build" / "replications"
 KEPT = ROOT / "nettrain" / "replications.json"
 PARSING = threading.Lock()  # Python 3.11's parser counts its depth for all threads together
-SPEC = ("says", "measure", "margin", "unit", "predicts")  # what a claim is
+BESIDE = ("reads", "because", "redrawn", "nearest", "source")  # arguments of a claim, only shown
+SHOWING = {"lab.figures", "lab.moving"}  # modules that no number depends on, besides WORDS
 
 
 # ------------------------------------------------------------------------- code and claims
@@ -60,7 +61,8 @@ def _code_of(name: str) -> str:
     book = json.loads((ROOT / "chapters" / f"{name}.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
     cells = [MAGIC.sub(r"\1pass", source) for source in cells]
-    modules = closure(set().union(*map(imported, cells)))
+    modules = closure(set().union(*map(imported, cells)), apart=WORDS | SHOWING)
+    modules -= WORDS | SHOWING
     sources = cells + [file_of(m).read_text("utf-8") for m in sorted(modules)]
     h = hashlib.sha256("\0".join(map(without_words, sources)).encode())
     for path in sorted((ROOT / "nettrain").glob("*.npz")) if "data" in modules else ():
@@ -69,21 +71,17 @@ def _code_of(name: str) -> str:
 
 
 def without_words(source: str) -> str:
-    """The syntax tree of Python without docstrings and positions."""
+    """The syntax tree of Python without docstrings, positions and what claims say besides."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Claim":
+            node.keywords = [k for k in node.keywords if k.arg not in BESIDE]
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
             node, clean=False
         ):
             body[0].value.value = ""
     return ast.dump(tree)
-
-
-def spec_of(record: dict) -> str:
-    """A hash of a claim as it is stated, with its conditions."""
-    stated = [record[part] for part in SPEC] + sorted(record["conditions"])
-    return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:16]
 
 
 # ---------------------------------------------------------------------------------- files
@@ -215,8 +213,7 @@ def add(found: dict, row: dict) -> bool:
             continue  # an exact claim
         claim = found["claims"].setdefault(record["id"], {})
         claim.setdefault("amended", 0)
-        claim |= {"chapter": name, "spec": spec_of(record), "margin": record["margin"]}
-        claim |= {"predicts": record["predicts"]}
+        claim |= {"chapter": name, "spec": spec(record)}
         effects = claim.setdefault("conditions", {})
         for condition, c in record["conditions"].items():
             numbers = [short(c[k]) for k in ("effect", "error", "a", "b")] + [c["n"]]
@@ -228,7 +225,7 @@ def renewed(found: dict, name: str, row: dict) -> dict:
     """The entry of a lecture whose code is new: old bases go, and amended claims are counted."""
     old = found["lectures"].get(name, {"first": 1, "bases": {}, "failed": {}})
     claims = {k: c for k, c in found["claims"].items() if c["chapter"] == name}
-    new = {r["id"]: spec_of(r) for r in row.get("records", [])}
+    new = {r["id"]: spec(r) for r in row.get("records", [])}
     amended = [k for k, c in claims.items() if k in new and c["spec"] != new[k]]
     used = [int(b) for b in (*old["bases"], *old["failed"])]
     first = max([old["first"] - 1, *used]) + 1 if amended else old["first"]
@@ -274,41 +271,6 @@ def merge(files: list[Path]) -> int:
 # ----------------------------------------------------------------------------------- reading
 
 
-def bases_of(claim: dict) -> dict[pooling.Levels, pooling.Bases]:
-    """{(condition,): {base: (effect, error)}} of what is kept of a claim."""
-    return {
-        (name,): {int(b): (numbers[0], numbers[1]) for b, numbers in bases.items()}
-        for name, bases in claim["conditions"].items()
-        if len(bases) > 1
-    }
-
-
-def table() -> pd.DataFrame:
-    """A row for every condition of every claim: pooled effect, interval, τ, state, verdict."""
-    rows = []
-    for name, claim in sorted(kept()["claims"].items()):
-        conditions = bases_of(claim)
-        if not conditions:
-            continue
-        words = pooling.sensitivity(conditions, claim["margin"], predicts=claim["predicts"])
-        other = {f"at {k:g} margins": words[k] for k in (0.5, 2.0)}
-        for (condition,), bases in conditions.items():
-            found = pooling.pooled(*zip(*bases.values(), strict=True))
-            errors = [e for _, e in bases.values()]
-            chance, agree = pooling.strength(found, claim["margin"])
-            row = {
-                "claim": name,
-                "verdict": words[1.0],
-                "condition": condition,
-                "effect": found.mean,
-            }
-            row |= dict(zip(("low", "high"), found.interval, strict=True))
-            row |= {"tau": found.tau, "error": sum(errors) / len(errors), "bases": len(bases)}
-            rows.append(row | {"state": pooling.state(found, claim["margin"]), "agree": agree})
-            rows[-1] |= {"chance": chance} | other
-    return pd.DataFrame(rows)
-
-
 def surprises(records: dict[str, dict]) -> tuple[list[str], float]:
     """(effects of a build outside their 95 % prediction intervals, how probable so many are).
 
@@ -316,18 +278,15 @@ def surprises(records: dict[str, dict]) -> tuple[list[str], float]:
     outside by chance; the probability is that of as many or more, by the binomial law. Conditions
     of one claim are not independent, so a build fails only below 1 %.
     """
-    found, outside = kept()["claims"], []
-    number = 0
+    found, outside, number = kept(), [], 0
     for name, record in records.items():
-        claim = found.get(name)
-        if claim is None or claim["spec"] != spec_of(record):
-            continue
-        for (condition,), bases in bases_of(claim).items():
+        said = judge(record, found)
+        for condition, pooled in said.pooled.items() if said else ():
             now = record["conditions"][condition]
-            if len(bases) < 4:
+            if len(said.bases[condition]) < 4:
                 continue
             number += 1
-            low, high = pooling.pooled(*zip(*bases.values(), strict=True)).prediction(now["error"])
+            low, high = pooled.prediction(now["error"])
             if not low <= now["effect"] <= high:
                 where = f"{name} {condition}".strip()
                 outside.append(f"{where}: {now['effect']:.3g} is not in [{low:.3g}, {high:.3g}]")
@@ -347,7 +306,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.merge:
         return merge(options.merge)
     if options.show:
-        print(table().to_string(index=False, float_format="%.3g"))
+        records = read_json(ROOT / "nettrain/evidence.json")
+        print(table(records, kept()).to_string(index=False, float_format="%.3g"))
         return 0
     return replicate(options.chapters, options.bases, options.budget)
 

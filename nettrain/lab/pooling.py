@@ -101,9 +101,11 @@ def pooled(effects: Sequence[float], errors: Sequence[float]) -> Pooled:
 
 def state(found: Pooled, margin: float) -> str:
     """What an interval says: above, below, alike; leans +, leans −; open; or degenerate."""
-    if found.degenerate:
-        return "degenerate"
-    low, high = found.interval
+    return "degenerate" if found.degenerate else place(*found.interval, margin)
+
+
+def place(low: float, high: float, margin: float) -> str:
+    """Where an interval lies: above or below the margins, alike inside them, or undecided."""
     if low > margin:
         return "above"
     if high < -margin:
@@ -116,7 +118,7 @@ def state(found: Pooled, margin: float) -> str:
 SETTLED = ("above", "below", "alike")
 
 
-def _p(found: Pooled, margin: float) -> float:
+def p_of_state(found: Pooled, margin: float) -> float:
     """The p value of the state that the mean points to."""
     above, below = found.p(margin, above=True), found.p(-margin, above=False)
     alike = max(found.p(margin, above=False), found.p(-margin, above=True))
@@ -181,7 +183,7 @@ def verdict(
     good = [key for key, word in states.items() if word == yes]
     bad = [key for key, word in states.items() if word in no]
     kinds, m = {states[key] for key in good + bad}, len(states)
-    proven = _after_holm({key: _p(found[key], margin) for key in states})
+    proven = _after_holm({key: p_of_state(found[key], margin) for key in states})
     if over == "some" and proven & set(good):
         return "supported"
     if m and len(good) + len(bad) == m and len(kinds) == 1:
