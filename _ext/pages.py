@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from docutils import nodes
 from docutils.nodes import make_id
 from jupyter_cache import get_cache
 from sphinx_external_toc.parsing import parse_toc_yaml
@@ -25,7 +26,9 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from _ext import build, tested
 from _ext.notation import used
 from benchmarks.goals import GOALS
+from nettrain.lab import cards, replications
 
+CARD = re.compile(r'<div class="nt-verdict [^>]*data-claim="(\w+)"')
 PLACE = re.compile(r"<!-- data: (\w+) -->")
 ROWS = re.compile(r"<!-- rows: (.+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:(?:-| to )[ES](\d\d))?\b")
@@ -184,7 +187,8 @@ def concordance() -> str:
                 continue
             here = [s for s in everything if name in s.rows]
             code = list(dict.fromkeys(c for s in here for c in s.code))
-            claims = [f"{i} ({v['verdict']})" for i, v in verdicts.items() if i[:3] == name]
+            told = {i: replications.verdict(v) for i, v in verdicts.items() if i[:3] == name}
+            claims = [f"{i} ({verdict})" for i, verdict in told.items()]
             shown = ", ".join(f"`{module}.{obj}`" for module, obj in code)
             rows.append([f"**{name}**", about, places(here), shown, tests(code), ", ".join(claims)])
         head = ["Part", "About", "Sections", "Code", "Tests", "Verdicts"]
@@ -425,8 +429,9 @@ def surprises() -> str:
         v = verdicts[name]
         chapter = v["chapter"].split("/")[-1]
         link = f"[{chapter}]({v['chapter']}.ipynb)"
-        lines.append(f"- *{v['says']}* **{v['verdict'].capitalize()}** ({link}).")
-    counts = Counter(v["verdict"] for v in verdicts.values())
+        word = replications.verdict(v)
+        lines.append(f"- *{v['says']}* **{word[0].upper()}{word[1:]}** ({link}).")
+    counts = Counter(replications.kind(replications.verdict(v)) for v in verdicts.values())
     total = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
     return f"{len(verdicts)} claims so far: {total}. Some of them:\n\n" + "\n".join(lines)
 
@@ -460,6 +465,13 @@ def fill(app, docname: str, source: list[str]) -> None:
     source[0] = PLACE.sub(lambda place: PAGES[place[1]](), source[0])
 
 
+def retell(app, doctree) -> None:
+    """The cards say what the bases say now, not what they said when the lecture was executed."""
+    for node in list(doctree.findall(nodes.raw)):
+        if card := CARD.match(node.astext()):
+            node.children = [nodes.Text(cards.verdict(build.read_json(build.VERDICTS)[card[1]]))]
+
+
 def outdated(app, env, added, changed, removed) -> list[str]:
     """Pages from data are always read again: what they show may have changed elsewhere."""
     pages = [name for name in env.found_docs if Path(env.doc2path(name)).suffix == ".md"]
@@ -475,5 +487,6 @@ def plain_list(app, pagename, templatename, context, doctree) -> None:
 def setup(app):
     app.connect("html-page-context", plain_list)
     app.connect("source-read", fill)
+    app.connect("doctree-read", retell)
     app.connect("env-get-outdated", outdated)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -168,7 +168,7 @@ def test_cells_run_without_a_kernel_and_report_what_happened(bare, tmp_path):
     assert (found["cells"], found["of"], found["peak_mb"]) == (4, 6, None)
     assert found["warnings"] == ["UserWarning: odd"]
     (record,) = found["records"]
-    assert record["id"] == "A19a" and record["verdict"] == "supported"
+    assert record["id"] == "A19a" and record["conditions"][""]["state"] == "above"
     assert (found["error"]["cell"], found["error"]["type"]) == (5, "KeyError")
     assert "<cell 5>" in found["error"]["trace"] and found["seconds"] > 0
 

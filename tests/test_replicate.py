@@ -20,7 +20,7 @@ import numpy as np
 from nettrain import data
 from nettrain.lab.evidence import Claim
 draw = np.random.default_rng(data.base())
-claim = Claim("A19a", "One is above zero.", "one - zero", 0.5, "points")
+claim = Claim("A19a", "One is above zero.", "one - zero", 0.5, "points", factors=("draws",))
 exact = Claim("A19b", "So it is.", "error")
 """
 JUDGE = """
@@ -41,7 +41,11 @@ def house(tmp_path, monkeypatch):
     (tmp_path / "nettrain").mkdir()
     for name in ("one", "two"):
         write(tmp_path / "chapters" / f"{name}.ipynb", CELL, JUDGE)
-    evidence = {k: {"chapter": f"chapters/{k}"} for k in ("one", "two")}
+    stated = {"id": "A19a", "says": "One is above zero.", "measure": "one - zero", "margin": 0.5}
+    stated |= {"unit": "points", "predicts": "above", "over": "all", "factors": ["draws"]}
+    one = stated | {"conditions": {"few": {}}, "chapter": "chapters/one"}
+    exact = {"id": "A19c", "verdict": "true", "chapter": "chapters/two"}
+    evidence = {"A19a": one, "A19c": exact}
     (tmp_path / "nettrain" / "evidence.json").write_text(json.dumps(evidence))
     monkeypatch.setattr(replicate, "ROOT", tmp_path)
     monkeypatch.setattr(replicate, "STORE", tmp_path / "store")
@@ -52,9 +56,9 @@ def house(tmp_path, monkeypatch):
 
 def row(name="one", base=1, effect=1.0, **other):
     """A report of a lecture, as `one` stores it."""
-    c = {"effect": effect, "error": 0.1, "a": effect, "b": 0.0, "n": 16, "verdict": "supported"}
+    c = {"effect": effect, "error": 0.1, "a": effect, "b": 0.0, "n": 16, "state": "above"}
     record = {"id": "A19a", "says": "s", "measure": "m", "margin": 0.5, "unit": "", "device": "CPU"}
-    record |= {"predicts": "above", "conditions": {"few": c}}
+    record |= {"predicts": "above", "over": "all", "factors": ["draws"], "conditions": {"few": c}}
     made = {"chapter": name, "base": base, "code": replicate.code_of(name), "date": "2026-01-01"}
     made |= {"cells": 2, "of": 2, "seconds": 1.0, "torch": "2.13.0", "error": None}
     return made | {"records": [record | other]}
@@ -76,16 +80,6 @@ def test_two_bases_of_a_lecture_from_the_command_to_the_table(house, capsys):
     assert "0 bases of lectures to do" in capsys.readouterr().out
     assert replicate.main(["--show"]) == 0
     assert "A19a" in capsys.readouterr().out
-
-
-def test_the_table_is_the_law_of_pooling(house):
-    replicate.collect([row(base=b, effect=e) for b, e in ((1, 1.0), (2, 1.4), (3, 0.9))])
-    (line,) = replicate.table().to_dict("records")
-    found = pooling.pooled([1.0, 1.4, 0.9], [0.1] * 3)
-    assert (line["effect"], line["tau"]) == pytest.approx((found.mean, found.tau))
-    assert (line["low"], line["high"]) == pytest.approx(found.interval)
-    assert line["state"] == pooling.state(found, 0.5) and line["agree"] == 3
-    assert line["verdict"] == {"above": "supported"}.get(line["state"], "open")
 
 
 @pytest.mark.parametrize("k, low, high", [(3, None, None), (4, 0.3, 1.8)])
@@ -141,6 +135,66 @@ def test_words_do_not_count_as_code(house):
     f = 'def f(x):\n    """{}"""\n    return x  # {}\n'
     assert replicate.without_words(f.format("a", "b")) == replicate.without_words(f.format("c", ""))
     assert replicate.without_words("x = 'a'") != replicate.without_words("x = 'b'")
+
+
+def test_what_a_claim_says_besides_its_statement_does_not_count_as_code(house):
+    code = replicate.code_of("one")
+    more = CELL.replace('"points",', '"points", reads="it is {}", because="so", nearest="none",')
+    write(house / "chapters" / "one.ipynb", more, JUDGE)
+    assert more != CELL and replicate.code_of("one") == code
+    for old, new in (("0.5", "0.4"), ("is above", "lies above"), ('"draws"', '"number"')):
+        write(house / "chapters" / "one.ipynb", CELL.replace(old, new), JUDGE)
+        assert replicate.code_of("one") != code
+
+
+def test_modules_that_only_show_do_not_count_as_code():
+    names = ["optimizers", "dropout"]
+    before = {n: replicate.code_of(n) for n in names}
+    changed = dict.fromkeys(("lab/cards.py", "lab/figures.py", "lab/pooling.py"))
+    read = Path.read_text
+    more = lambda self, *how: read(self, *how) + "\nx = 1" * any(map(str(self).endswith, changed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_text", more)
+        assert {n: replicate.code_of(n) for n in names} == before
+        changed["lab/sweep.py"] = None
+        assert replicate.code_of("optimizers") != before["optimizers"]
+
+
+@pytest.mark.parametrize("effect, stands", [("1 +", True), ("1.001 +", False)])
+def test_bases_stand_after_a_change_of_code_that_moves_no_number(house, capsys, effect, stands):
+    assert replicate.main(["--chapters", "one", "--bases", "1"]) == 0
+    before = replicate.kept()
+    assert replicate.main(["--confirm"]) == 0 and replicate.kept() == before  # nothing to confirm
+    write(house / "chapters" / "one.ipynb", CELL, JUDGE.replace("1 +", effect) + "\nx = 1")
+    assert len(replicate.missing(["one"], 1)) == 1
+    capsys.readouterr()
+    assert replicate.main(["--confirm", "--chapters", "one"]) == (not stands)
+    after = replicate.kept()
+    if stands:
+        assert after["lectures"]["one"].pop("code") != before["lectures"]["one"].pop("code")
+        assert "one, base 1: as before" in capsys.readouterr().out
+        assert replicate.missing(["one"], 1) == []
+    else:
+        assert "A19a few: " in capsys.readouterr().out
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda r: r["records"].clear(), "claims ['A19a'] are new or gone"),
+        (lambda r: r["records"][0].update(id="A19c"), "claims ['A19a', 'A19c'] are new or gone"),
+        (lambda r: r["records"][0].update(margin=0.4), "A19a is stated otherwise"),
+        (lambda r: r["records"][0]["conditions"]["few"].update(effect=1.1), "A19a few: 1 was, 1.1"),
+        (lambda r: r["records"][0]["conditions"]["few"].update(effect=1.0001), ""),
+    ],
+)
+def test_what_a_repeated_base_finds_otherwise_is_named(house, change, why):
+    replicate.collect([row(base=1)])
+    again = row(base=1)
+    change(again)
+    assert replicate.difference(replicate.kept(), again).startswith(why)
+    assert bool(replicate.difference(replicate.kept(), again)) == bool(why)
 
 
 def test_an_amended_claim_gets_bases_that_it_has_never_seen(house):

@@ -46,12 +46,18 @@ def sentence(record: dict, effect: float, low: float, high: float) -> str:
     """The claim's own sentence with these numbers, or its measure with them."""
     unit, words = record["unit"], record["reads"]
     if not words:
-        return f"{record['measure']}: {span(effect, low, high, unit)}"
+        return f"{_measured(record)}: {span(effect, low, high, unit)}"
     if choice := re.search(r"<(.*)\|(.*)>", words):
         words = words.replace(choice[0], choice[1 if effect >= 0 else 2])
         if effect < 0:
             effect, low, high = -effect, -high, -low
     return words.replace("{}", span(effect, low, high, unit))
+
+
+def _measured(record: dict) -> str:
+    """The measure, and that a logarithm is printed as a ratio."""
+    ratio = record["unit"].startswith(("doublings", "decades"))
+    return record["measure"] + ", as a ratio" * ratio
 
 
 # ---------------------------------------------------------------------------------- claims
@@ -140,19 +146,24 @@ def _lines(record: dict, said: Judged | None) -> list[str]:
     names = list(record["conditions"])
     if said is None:
         found = [f"{label(n)}: {_here(record, n)}" if n else _here(record, n) for n in names]
-        found = [f"{line[0].upper()}{line[1:]}." for line in found]
+        found = [f"{_upper(line)}." for line in found]
         alone = ["One base alone gives no verdict:"] if "verdict" not in record else []
         return [*alone, *found]
     lines = []
     for name in said.bases:
         p, start = said.pooled[name], f"{label(name)}: " if name else ""
         text = start + sentence(record, p.mean, *p.interval)
-        lines.append(f"{text[0].upper()}{text[1:]}; {STATES[said.states[name]]}. ")
+        lines.append(f"{_upper(text)}; {STATES[said.states[name]]}. ")
         lines[-1] += f"{_strength(record, said, name).capitalize()}."
     lines.append(_sensitivity(said))
     if said.amended:
         lines.append(_amended(said))
     return list(filter(None, lines))
+
+
+def _upper(text: str) -> str:
+    """With a capital at the beginning, unless that is a symbol: η is no Η."""
+    return text[0].upper() + text[1:] if text[0].isascii() else text
 
 
 def label(condition: str) -> str:
@@ -182,10 +193,12 @@ def verdict(record: dict, found: dict | None = None) -> str:
         )
         body += f"<details><summary>This page's own run</summary>{html.escape(here)}</details>"
     name = replications.kind(word).replace(" ", "-")
-    head = html.escape(f"{record['id']}: {word}.")
+    head, key = html.escape(f"{record['id']}: {word}."), html.escape(record["id"])
+    quote = f'<div class="nt-says">{html.escape(record["says"])}</div>'
+    quote += _divs([margin(record)] if margin(record) else [])
     return (
-        f'<div class="nt-verdict nt-{name}" data-claim="{html.escape(record["id"])}">'
-        f"<strong>{head}</strong>{body}{_divs([record['scope']])}</div>"
+        f'<div class="nt-verdict nt-{name}" id="{key}" data-claim="{key}">'
+        f"<strong>{head}</strong>{quote}{body}{_divs([record['scope']])}</div>"
     )
 
 
@@ -203,8 +216,9 @@ def _table(record: dict, said: Judged) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    text = html.escape(record["measure"])
-    return f"<div>{text}:</div><table><tr>{tags}</tr>{body}</table>"
+    text = html.escape(_upper(_measured(record)))
+    table = f'<div class="nt-conditions" tabindex="0"><table><tr>{tags}</tr>{body}</table></div>'
+    return f"<div>{text}:</div>{table}"
 
 
 def _divs(lines: list[str]) -> str:

@@ -149,7 +149,9 @@ class Claim:
         if not pairs:
             raise ValueError(f"claim {self.id}: there is nothing to judge")
         names = {levels: APART.join(levels) for levels in pairs}
-        conditions = {names[k]: self._condition(names[k], *ab, statistic) for k, ab in pairs.items()}
+        conditions = {
+            names[k]: self._condition(names[k], *ab, statistic) for k, ab in pairs.items()
+        }
         return self._record({"statistic": statistic.__name__, "conditions": conditions}, scope)
 
     def _condition(self, name, a, b, statistic) -> dict:
