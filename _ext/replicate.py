@@ -265,6 +265,8 @@ def add(found: dict, row: dict) -> bool:
         claim = found["claims"].setdefault(record["id"], {})
         claim.setdefault("amended", 0)
         claim |= {"chapter": name, "spec": spec(record)}
+        if any(c.get("fixed") for c in record["conditions"].values()):
+            claim["fixed"] = True
         effects = claim.setdefault("conditions", {})
         for condition, c in record["conditions"].items():
             numbers = [short(c[k]) for k in ("effect", "error", "a", "b")] + [c["n"]]

@@ -128,8 +128,9 @@ class Claim:
     def judge(self, pairs: dict | tuple, scope: str, statistic: Callable = np.mean) -> dict:
         """The effects of this base, shown beside what all bases say; returns the record.
 
-        pairs      (a, b): two arrays [n], paired by seed, where a − b is the measure; or, for a
-                   claim with factors, {levels: (a, b)}, levels one string or a tuple of them
+        pairs      (a, b): two arrays [n], paired by seed, where a − b is the measure, or an array
+                   and a number that it is held against; for a claim with factors
+                   {levels: (a, b)}, levels one string or a tuple of them
         scope      data, model, steps, in one sentence
         statistic  np.mean; np.median where tails are heavy
 
@@ -156,15 +157,17 @@ class Claim:
 
     def _condition(self, name, a, b, statistic) -> dict:
         a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-        if a.shape != b.shape:
+        fixed = b.ndim == 0
+        if a.shape != b.shape and not fixed:
             where = f"claim {self.id} {name}".strip()
             raise ValueError(f"{where}: {a.shape} and {b.shape} values cannot be paired")
         effect, low, high = interval(a - b, statistic)
         error = standard_error(a - b, statistic) if high > low else 0.0
-        same = effect == error == 0
+        same = effect == error == 0 and not fixed
         word = "degenerate" if same else pooling.place(low, high, self.margin)
         found = {"effect": effect, "error": error, "low": low, "high": high, "n": len(a)}
-        return found | {"a": float(statistic(a)), "b": float(statistic(b)), "state": word}
+        found |= {"a": float(statistic(a)), "b": float(statistic(b)), "state": word}
+        return found | ({"fixed": True} if fixed else {})
 
     def exact(self, holds: bool, error: float, tolerance: float, scope: str) -> dict:
         """Judge an exact claim: true or false by a proof or a float64 computation."""

@@ -64,11 +64,13 @@ class Pooled:
         return float(student.sf(z if above else -z, len(self.effects) - 1))
 
 
-def pooled(effects: Sequence[float], errors: Sequence[float]) -> Pooled:
+def pooled(effects: Sequence[float], errors: Sequence[float], fixed: bool = False) -> Pooled:
     """Random effects over bases, with an interval by Hartung and Knapp.
 
         wₖ = 1 / (τ² + sₖ²),   mean = Σ wₖ eₖ / Σ wₖ,   Σ wₖ (eₖ − mean)² = K − 1
         s_mean² = max(1, Σ wₖ (eₖ − mean)² / (K − 1)) / Σ wₖ
+
+    fixed  the effects are differences from a fixed number, not between two arms: never degenerate
 
     τ ≥ 0 solves the third equation, or is 0. Paule & Mandel 1982; Hartung & Knapp 2001, with the
     factor of Röver et al. 2015. Raises ValueError for fewer than two bases, for numbers that are
@@ -81,7 +83,7 @@ def pooled(effects: Sequence[float], errors: Sequence[float]) -> Pooled:
         raise ValueError(f"effects={e}, errors={s} must be finite, errors not below zero")
     count, spread = len(e) - 1, float(np.ptp(e))
     if spread == 0 and not s.all():  # some base is certain, and none disagrees
-        return Pooled(float(e[0]), 0.0, 0.0, tuple(map(float, e)), bool((e == 0).all()))
+        return Pooled(float(e[0]), 0.0, 0.0, tuple(map(float, e)), bool(not fixed and e[0] == 0))
 
     def weighted(tau):
         w = 1 / (tau**2 + s**2)
@@ -149,6 +151,7 @@ def verdict(
     over: str = "all",
     primary: Levels | None = None,
     predicts: str = "above",
+    fixed: bool = False,
 ) -> str:
     """The verdict on a claim that its measure lies above +margin, from the bases of each condition.
 
@@ -165,6 +168,7 @@ def verdict(
     conditions  keyed by one level of each factor
     over        "all"; "some", for a claim that there is a case; "primary", for one condition
     predicts    "above", or "within" for the claim that the two sides are alike
+    fixed       as in `pooled`
 
     A degenerate condition is left out. Raises ValueError for what is not among these words, for
     keys of another length than `factors`, and for a primary condition that is not there.
@@ -177,7 +181,9 @@ def verdict(
         if primary not in conditions:
             raise ValueError(f"primary={primary} is not among {list(conditions)}")
         conditions = {primary: conditions[primary]}
-    found = {key: pooled(*zip(*bases.values(), strict=True)) for key, bases in conditions.items()}
+    found = {
+        k: pooled(*zip(*bases.values(), strict=True), fixed) for k, bases in conditions.items()
+    }
     states = {key: state(p, margin) for key, p in found.items() if not p.degenerate}
     yes, no = ("above", ("below", "alike")) if predicts == "above" else ("alike", SETTLED[:2])
     good = [key for key, word in states.items() if word == yes]

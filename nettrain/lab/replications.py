@@ -78,11 +78,12 @@ def judge(record: dict, found: dict | None = None) -> Judged | None:
     if not (bases := bases_of(claim)):
         return None
     over, margin = record["over"], record["margin"]
-    how = {"factors": record["factors"], "predicts": record["predicts"]}
+    fixed = claim.get("fixed", False)
+    how = {"factors": record["factors"], "predicts": record["predicts"], "fixed": fixed}
     how |= {"over": over} if isinstance(over, str) else {"over": "primary", "primary": tuple(over)}
     keyed = {levels_of(name): effects for name, effects in bases.items()}
     words = pooling.sensitivity(keyed, margin, **how)
-    pooled = {k: pooling.pooled(*zip(*e.values(), strict=True)) for k, e in bases.items()}
+    pooled = {k: pooling.pooled(*zip(*e.values(), strict=True), fixed) for k, e in bases.items()}
     states = {k: pooling.state(p, margin) for k, p in pooled.items()}
     return Judged(words[1.0], bases, pooled, states, words, claim["amended"])
 
