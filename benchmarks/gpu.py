@@ -32,7 +32,7 @@ from _ext.replicate import code_of
 ROOT = Path(__file__).resolve().parent.parent
 # of the time; the bases have what the others leave
 SHARES = {"tests": 0.24, "step": 0.12, "sweep": 0.2, "chapters": 0.44, "bases": 0.0}
-LONG = ("architecture", "dropout", "depth")  # lectures that take longest on a GPU
+LONG = ("architecture_search", "dropout", "depth")  # lectures that take longest on a GPU
 TOGETHER = 8  # lectures at a time on one GPU, if there are processors for them
 THREADS = 2  # of each lecture
 

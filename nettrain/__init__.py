@@ -21,8 +21,9 @@ lab: what trains and judges; it imports the algorithms, never the other way roun
 training        one run: a plain, seeded loop    study           a search that remembers
 sweep           many runs at once                adapter         a rule as a torch optimizer
 protocol        tune alike, judge on new seeds   recording       a function as a list of operations
-evidence        how a claim becomes a verdict    figures         how the book draws
+evidence        a claim, judged by its seeds     figures         how the book draws
 pooling         many bases, one verdict          moving          figures behind a slider
+replications    what all bases say               cards           claims and verdicts in words
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

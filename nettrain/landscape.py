@@ -124,7 +124,7 @@ def network(
     θ holds W, b of the first layer, then of the next, as `models.mlp(sizes).parameters()` does.
     Raises ValueError if θ has another length.
     """
-    if theta.shape[-1] != count(sizes):
+    if theta.shape[-1] != parameter_count(sizes):
         raise ValueError(f"theta has {theta.shape[-1]} numbers, sizes={list(sizes)} need others")
     h, at = x, 0
     for k, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
@@ -135,7 +135,7 @@ def network(
     return h
 
 
-def count(sizes: Sequence[int]) -> int:
+def parameter_count(sizes: Sequence[int]) -> int:
     """P = Σ (n_in + 1) n_out, the number of parameters of `network`."""
     return sum((n_in + 1) * n_out for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True))
 
@@ -156,7 +156,7 @@ def hessian(f: Surface, theta: Tensor) -> Tensor:
     return torch.stack(rows, -2)
 
 
-def index(eigenvalues: Tensor, zero: float = 1e-6) -> Tensor:
+def hessian_index(eigenvalues: Tensor, zero: float = 1e-6) -> Tensor:
     """Fraction of eigenvalues below −zero · max |λ|; NaN if one of them is.  [..., P] -> [...]"""
     scale = eigenvalues.abs().amax(-1, keepdim=True)
     negative = (eigenvalues < -zero * scale).to(eigenvalues.dtype)
@@ -179,13 +179,13 @@ def sharpness(f: Surface, theta: Tensor, steps: int = 60) -> Tensor:
     with torch.enable_grad():
         g = _slope(f(theta).sum(), theta, create_graph=True)
         for _ in range(steps):
-            v = unit(v)
+            v = normalized(v)
             hv = _slope(g, theta, v, retain_graph=True)
             v, value = hv, (v * hv).sum(-1)
     return value
 
 
-def unit(v: Tensor) -> Tensor:
+def normalized(v: Tensor) -> Tensor:
     """v / ‖v‖, zero where v is.  [..., P] -> [..., P]"""
     u, _ = scaled(v, -1)
     return (u / u.norm(dim=-1, keepdim=True).clamp(min=1)).to(v.dtype)  # max |u| ≥ 1 unless u = 0
@@ -205,7 +205,7 @@ def rescale(theta: Tensor, sizes: Sequence[int], factor: float) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def between(one: Tensor, other: Tensor, points: int = 21) -> Tensor:
+def interpolate(one: Tensor, other: Tensor, points: int = 21) -> Tensor:
     """θ = (1 − s) θ₁ + s θ₂ for s from 0 to 1.  [..., P], [..., P] -> [points, ..., P]"""
     s = torch.linspace(0, 1, points, dtype=wide(check_floats("one", one)).dtype, device=one.device)
     s = s.view(-1, *(1,) * one.ndim)

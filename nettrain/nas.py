@@ -372,17 +372,17 @@ def formula(expression: Expression) -> str:
     return FUNCTIONS[name][0].format(*texts).replace("(x)²", "x²")
 
 
-def value(expression: Expression, leaves: dict[str, Tensor]) -> Tensor:
+def evaluated(expression: Expression, leaves: dict[str, Tensor]) -> Tensor:
     """What an expression is worth, given its leaves. Raises KeyError for an unknown word."""
     if isinstance(expression, str):
         return leaves[expression]
     name, *arguments = expression
-    return FUNCTIONS[name][1](*(value(a, leaves) for a in arguments))
+    return FUNCTIONS[name][1](*(evaluated(a, leaves) for a in arguments))
 
 
-def size(expression: Expression) -> int:
+def node_count(expression: Expression) -> int:
     """How many leaves and functions an expression has."""
-    return 1 if isinstance(expression, str) else 1 + sum(map(size, expression[1:]))
+    return 1 if isinstance(expression, str) else 1 + sum(map(node_count, expression[1:]))
 
 
 def distinct(
@@ -392,20 +392,20 @@ def distinct(
 ) -> list[Expression]:
     """One expression, the smallest, of all that agree on the leaves' values [n].
 
-    normal  y [n] -> y' [n], what "agree" overlooks: `unit` a factor, `mirrored` two signs
+    normal  y [n] -> y' [n], what "agree" overlooks: `unit_rms` a factor, `mirrored` two signs
 
     Agreement is to seven digits. Expressions that are zero or not finite there are left out.
     """
     found: dict[tuple, Expression] = {}
-    for expression in sorted(expressions, key=size):
-        y = value(expression, leaves)
+    for expression in sorted(expressions, key=node_count):
+        y = evaluated(expression, leaves)
         if y.isfinite().all() and y.abs().max() > 1e-9:
             # adding zero turns −0 into 0
             found.setdefault(tuple((normal(y) * 1e7).round().add(0.0).tolist()), expression)
     return list(found.values())
 
 
-def unit(y: Tensor) -> Tensor:
+def unit_rms(y: Tensor) -> Tensor:
     """y divided by its root mean square: two steps that differ by a factor differ by a rate."""
     return y / y.square().mean().sqrt()
 
@@ -448,7 +448,7 @@ def update_rule(*expressions: Expression) -> Callable:
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
         leaves = operands(g, m, v, t, beta1, beta2, eps)
-        step = pick([value(e, leaves) for e in expressions], torch.as_tensor(which))
+        step = pick([evaluated(e, leaves) for e in expressions], torch.as_tensor(which))
         return theta - lr * step, m, v
 
     rule.__name__ = formula(expressions[0]) if len(expressions) == 1 else "searched"
@@ -467,7 +467,7 @@ class Activation(nn.Module):
         self.register_buffer("which", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return pick([value(e, {"x": x}) for e in self.expressions], self.which)
+        return pick([evaluated(e, {"x": x}) for e in self.expressions], self.which)
 
     def extra_repr(self) -> str:
         return ", ".join(map(formula, self.expressions))

@@ -149,7 +149,7 @@ class Choice:
             raise ValueError(f"{self}: a choice needs two options or more")
         for option in options:
             _check_entry("an option", option)
-        if len({key(describe(option)) for option in options}) < len(options):
+        if len({hashable(describe(option)) for option in options}) < len(options):
             raise ValueError(f"{self}: two options are equal")
 
     def __repr__(self) -> str:
@@ -250,13 +250,13 @@ def plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def key(config):
+def hashable(config):
     """A hashable form: configurations are equal if their keys are (1 is 1.0, but not True)."""
     config = plain(config)
     if isinstance(config, dict):
-        return frozenset((name, key(value)) for name, value in config.items())
+        return frozenset((name, hashable(value)) for name, value in config.items())
     if isinstance(config, list):
-        return tuple(key(value) for value in config)
+        return tuple(hashable(value) for value in config)
     return (bool, config) if isinstance(config, bool) else config
 
 
@@ -277,7 +277,7 @@ def _alike(option, value) -> bool:
     if not isinstance(option, dict) or not isinstance(value, dict) or set(option) != set(value):
         return False
     constants = [n for n, entry in option.items() if not isinstance(entry, Dimension | dict)]
-    return all(key(option[n]) == key(value[n]) for n in constants)
+    return all(hashable(option[n]) == hashable(value[n]) for n in constants)
 
 
 def _check_entry(name: str, entry) -> None:
@@ -302,7 +302,7 @@ def _check_value(name: str, entry, value):
     if isinstance(entry, Dimension):
         return entry.check(name, plain(value))
     if not isinstance(entry, dict):
-        if key(entry) != key(value):
+        if hashable(entry) != hashable(value):
             raise ValueError(f"{name}={value!r} must be {entry!r}")
         return plain(entry)
     if not isinstance(value, dict):
@@ -533,8 +533,8 @@ def _lattice(name: str, entry, counts: dict[str, int]) -> Lattice:
         return _line(entry, counts[name])
     if isinstance(entry, Integer):
         return _list(_whole_numbers(name, entry, counts[name]))
-    constant = key(entry)
-    return Lattice(1, lambda i: plain(entry), lambda v: [0] if key(v) == constant else [])
+    constant = hashable(entry)
+    return Lattice(1, lambda i: plain(entry), lambda v: [0] if hashable(v) == constant else [])
 
 
 def _product(parts: dict[str, Lattice]) -> Lattice:

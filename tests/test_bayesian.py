@@ -429,10 +429,10 @@ small = st.one_of(
 @given(small, st.integers(0, 1000))
 @settings(max_examples=8, deadline=None)
 def test_never_a_configuration_twice_and_none_when_all_are_tried(space, seed):
-    every = {spaces.key(c) for c in spaces.grid(space, 100)}
+    every = {spaces.hashable(c) for c in spaces.grid(space, 100)}
     value = lambda config: float(hash(str(config)) % 97)
     search = study(space, value, n=len(every), seed=seed)
-    assert {spaces.key(t.config) for t in search.trials} == every
+    assert {spaces.hashable(t.config) for t in search.trials} == every
     assert len(search.trials) == len(every)
     assert search.ask() is None
 
@@ -703,7 +703,7 @@ def test_the_scale_of_a_model_is_the_one_in_which_the_values_are_likelier(law, s
 
 def test_values_that_are_all_equal_are_no_trouble():
     search = study(objective=lambda config: 1.0, n=14)
-    assert len({spaces.key(t.config) for t in search.trials}) == 14
+    assert len({spaces.hashable(t.config) for t in search.trials}) == 14
 
 
 def test_the_relaxed_features_are_those_of_the_configuration():

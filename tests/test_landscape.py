@@ -69,7 +69,7 @@ def test_saddle_points():
     for f in (landscape.saddle, landscape.double_well):
         values = torch.linalg.eigvalsh(landscape.hessian(f, torch.zeros(2, dtype=torch.float64)))
         assert values[0] < 0 < values[1]
-        assert landscape.index(values) == 0.5
+        assert landscape.hessian_index(values) == 0.5
 
 
 def test_the_valley_is_flat_inside_and_high_outside():
@@ -137,7 +137,7 @@ def surface(activation=torch.tanh, n=20):
 
 def test_network_is_the_mlp():
     x, y, out, loss = surface()
-    theta = points(6, landscape.count(SIZES))
+    theta = points(6, landscape.parameter_count(SIZES))
     for row in theta:
         net = models.mlp(SIZES, activation=nn.Tanh).double()
         nn.utils.vector_to_parameters(row, net.parameters())
@@ -149,7 +149,7 @@ def test_network_is_the_mlp():
 
 def test_hessian_as_torch_and_row_by_row():
     _, _, _, loss = surface()
-    theta = points(3, landscape.count(SIZES))
+    theta = points(3, landscape.parameter_count(SIZES))
     h = landscape.hessian(loss, theta)
     close(h[1], torch.autograd.functional.hessian(loss, theta[1]))
     close(h[2], landscape.hessian(loss, theta[2]))
@@ -159,7 +159,7 @@ def test_sharpness_is_the_largest_eigenvalue():
     f = lambda theta: (theta**2 * torch.tensor([1.0, 2.0, 5.0])).sum(-1) / 2
     close(landscape.sharpness(f, points(4, 3)), torch.full((4,), 5.0).double())
     _, _, _, loss = surface()
-    theta = landscape.path(sgd, loss, points(landscape.count(SIZES)), 300, lr=0.3)[-1]
+    theta = landscape.path(sgd, loss, points(landscape.parameter_count(SIZES)), 300, lr=0.3)[-1]
     values = torch.linalg.eigvalsh(landscape.hessian(loss, theta))
     assert_close(landscape.sharpness(loss, theta, steps=300), values[-1], rtol=1e-4, atol=0)
 
@@ -181,7 +181,7 @@ def test_a_flat_surface_has_no_curvature(name, shape, dtype):
     sharpness, h = landscape.sharpness(f, theta), landscape.hessian(f, theta)
     assert torch.equal(sharpness, torch.zeros(shape[:-1], dtype=dtype))
     assert torch.equal(h, torch.zeros(*shape, 3, dtype=dtype))
-    assert not landscape.index(torch.linalg.eigvalsh(h)).any()
+    assert not landscape.hessian_index(torch.linalg.eigvalsh(h)).any()
     slope = {"plane": [0.0, 1, 2], "plane along the first": [3.0, 0, 0]}.get(name, [0.0, 0, 0])
     assert torch.equal(landscape.gradient(f, theta), torch.tensor(slope, dtype=dtype).expand(shape))
     stay = landscape.critical_points(f, theta, steps=2)
@@ -206,7 +206,7 @@ def test_sharpness_of_one_flat_and_one_steep_row_and_of_nan():
 
 def test_rescaling_changes_the_sharpness_and_not_the_function():
     _, _, out, loss = surface(torch.relu)
-    theta = points(landscape.count(SIZES))
+    theta = points(landscape.parameter_count(SIZES))
     scaled = landscape.rescale(theta, SIZES, 4.0)
     close(out(scaled), out(theta))
     largest = [torch.linalg.eigvalsh(landscape.hessian(loss, p))[-1] for p in (theta, scaled)]
@@ -218,7 +218,7 @@ def test_rescaling_changes_the_sharpness_and_not_the_function():
 
 def test_between_starts_and_ends_where_it_should():
     one, other = points(2, 7), points(2, 7, seed=1)
-    line = landscape.between(one, other, 5)
+    line = landscape.interpolate(one, other, 5)
     assert line.shape == (5, 2, 7)
     close(line[0], one), close(line[-1], other), close(line[2], (one + other) / 2)
 
@@ -232,7 +232,9 @@ def test_newton_finds_saddles_as_well_as_minima():
 def test_critical_points_of_a_network_have_no_gradient():
     _, _, _, loss = surface()
     penalized = lambda theta: loss(theta) + 0.01 * theta.square().sum(-1)
-    start = landscape.path(sgd, penalized, 0.3 * points(4, landscape.count(SIZES)), 100, lr=0.3)[-1]
+    start = landscape.path(
+        sgd, penalized, 0.3 * points(4, landscape.parameter_count(SIZES)), 100, lr=0.3
+    )[-1]
     found = landscape.critical_points(penalized, start)
     norms = landscape.gradient(penalized, found).norm(dim=-1)
     assert (norms < 1e-10).sum() >= 2  # the others wander on
@@ -240,9 +242,9 @@ def test_critical_points_of_a_network_have_no_gradient():
 
 def test_index_counts_below_zero():
     values = torch.tensor([[-1.0, -1e-12, 0.5, 2.0], [1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
-    assert landscape.index(values).tolist() == [0.25, 0.0]
-    assert landscape.index(torch.zeros(5)) == 0
-    assert landscape.index(torch.tensor([-1.0, math.nan])).isnan()
+    assert landscape.hessian_index(values).tolist() == [0.25, 0.0]
+    assert landscape.hessian_index(torch.zeros(5)) == 0
+    assert landscape.hessian_index(torch.tensor([-1.0, math.nan])).isnan()
 
 
 def test_e31_a_minimum_along_both_axes_that_is_a_saddle():
@@ -251,7 +253,7 @@ def test_e31_a_minimum_along_both_axes_that_is_a_saddle():
     for axis in torch.eye(2, dtype=torch.float64):
         assert (f(along * axis) > f(origin)).all()
     assert f(torch.tensor([1.0, -1.0])) < f(origin)
-    assert landscape.index(torch.linalg.eigvalsh(landscape.hessian(f, origin))) == 0.5
+    assert landscape.hessian_index(torch.linalg.eigvalsh(landscape.hessian(f, origin))) == 0.5
     close(landscape.critical_points(f, points(3, 2)), origin.expand(3, 2))
 
 

@@ -76,7 +76,9 @@ def test_a_model_knows_layers_and_data_know_nothing():
     layers = {"dropout", "normalization", "initializers", "blocks", "draws"}
     assert inside("models") <= layers | {"checks"}
     assert inside("data") == inside("lab.pooling") == inside("lab.figures") == set()
-    assert inside("lab.evidence") == {"data"}
+    assert inside("lab.evidence") == {"data", "lab.cards", "lab.pooling"}
+    assert inside("lab.cards") == {"lab.replications"}
+    assert inside("lab.replications") == {"lab.pooling"}
     assert inside("lab.adapter") == {"optimizers", "lab.recording"}
 
 

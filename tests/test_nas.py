@@ -389,7 +389,7 @@ def test_a_formula_means_what_its_expression_is_worth():
         if "|" in text:
             head, inside, tail = text.split("|")
             text = f"{head}abs({inside}){tail}"
-        want = arch.value(expression, values)
+        want = arch.evaluated(expression, values)
         assert_close(eval(text, {}, meaning | values), want, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
@@ -398,8 +398,8 @@ def test_equal_functions_are_one_expression_and_the_smallest_stays():
     relu, twice = ("relu", "x"), ("max", ("relu", "x"), ("neg", ("relu", "x")))
     assert arch.distinct([twice, relu, ("−", "x", "x")], x) == [relu]
     assert arch.distinct([relu, ("min", "x", ("−", "x", "x"))], x, arch.mirrored) == [relu]
-    assert arch.distinct([("+", "x", "x"), "x"], x, arch.unit) == ["x"]
-    assert len(arch.distinct([("neg", "x"), "x"], x, arch.unit)) == 2  # ascent is not descent
+    assert arch.distinct([("+", "x", "x"), "x"], x, arch.unit_rms) == ["x"]
+    assert len(arch.distinct([("neg", "x"), "x"], x, arch.unit_rms)) == 2  # ascent is not descent
     assert len(arch.distinct([("sin", "x"), ("tanh", "x")], x, arch.mirrored)) == 2
 
 

@@ -473,11 +473,11 @@ def test_sharpness_of_every_size(scale):
 @each_dtype
 def test_a_line_is_computed_in_float32_and_keeps_the_dtype(dtype):
     one, other = numbers(0, 2, 7).to(dtype)
-    line = landscape.between(one, other, 301)
+    line = landscape.interpolate(one, other, 301)
     assert line.dtype == dtype and torch.equal(line[0], one) and torch.equal(line[-1], other)
     s = torch.linspace(0, 1, 301, dtype=torch.float64)[:, None]
     truth = (1 - s) * one.double() + s * other.double()
     eps = max(torch.finfo(dtype).eps, 1e-15)
     assert_close(line.double(), truth, rtol=2 * eps, atol=4e-7 if dtype != torch.float64 else 1e-14)
     with pytest.raises(TypeError, match="^one is torch.int64; give floating point"):
-        landscape.between(torch.ones(2, dtype=torch.int64), torch.zeros(2))
+        landscape.interpolate(torch.ones(2, dtype=torch.int64), torch.zeros(2))
