@@ -1,7 +1,7 @@
 """Build the book: execute what is stale, two chapters at a time, then let Jupyter Book render it.
 
-A chapter is stale when its code cells changed, or one of: the modules of nettrain that it imports,
-directly or through others, the package's data, requirements.txt, the Python version, or a file that
+A chapter is stale when its code cells changed, or one of: the definitions of nettrain that it uses,
+directly or through others, the data they read, requirements.txt, the Python version, or a file that
 its metadata names ({"nettrain": {"depends": [...]}}). jupyter-cache alone looks at the cells only.
 
     python -m _ext.build [--execute-only]
@@ -24,7 +24,7 @@ from nbclient import NotebookClient
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from _ext.dependencies import ROOT, WORDS, closure, digest, file_of, imported
+from _ext.dependencies import ROOT, WORDS, digest, file_of, imported, slice_of
 from _ext.files import read_json, write_json
 
 BUILD = ROOT / "_build"
@@ -66,12 +66,12 @@ def key(notebook) -> str:
 
     Raises ValueError for a cell that is neither Python nor IPython, and for a broken module.
     """
-    modules = closure(imported_by(notebook), apart=WORDS)
-    files = {file_of(name) for name in modules | {"__init__"}}
-    files |= {ROOT / "requirements.txt"}
-    files |= set((ROOT / "nettrain").glob("*.npz")) if "data" in modules else set()
+    imported_by(notebook)  # says which cell is not Python
+    cells = [c.source for c in notebook.cells if c.cell_type == "code"]
+    files = {ROOT / "requirements.txt", file_of("__init__")}
     files |= {ROOT / f for f in notebook.metadata.get("nettrain", {}).get("depends", [])}
-    return f"{sys.version_info.major}.{sys.version_info.minor} {digest(files)}"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"{version} {digest(files)} {slice_of(cells, apart=WORDS)}"
 
 
 # --------------------------------------------------------------------------- execution

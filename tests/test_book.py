@@ -16,6 +16,7 @@ import yaml
 from jupyter_cache import get_cache
 
 from _ext import build, dependencies, replicate, verdicts
+from nettrain.lab import replications
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -141,9 +142,12 @@ def test_page_is_light(path):
     assert size < 3e6
 
 
-def test_verdicts_are_the_committed_ones():
-    measured = build.read_json(build.VERDICTS)
-    assert measured and verdicts.differences(build.read_json(verdicts.COMMITTED), measured) == []
+def test_claims_are_stated_and_found_as_committed():
+    """Effects up to the errors of their seeds: of two nearly equal rates rounding may choose."""
+    committed, measured = map(build.read_json, (verdicts.COMMITTED, build.VERDICTS))
+    assert measured and verdicts.differences(committed, measured) == []
+    moved, number = verdicts.moved(committed, measured)
+    assert len(moved) <= 0.05 * number, moved
 
 
 def test_effects_lie_where_other_bases_predict_them():
@@ -157,14 +161,29 @@ def test_every_comparison_has_32_pairs_or_more():
             assert condition.get("n", 32) >= 32, (claim, name)
 
 
-def test_a_changed_verdict_is_noticed():
-    old = {"X1a": {"says": "s", "measure": "m", "margin": 1, "predicts": "above", "verdict": "v"}}
-    old["X1a"]["conditions"] = {"": {"n": 32}}
-    new = {"X1a": old["X1a"] | {"verdict": "w"}, "X1b": old["X1a"]}
+STATED = dict.fromkeys(replications.SPEC, "as before")
+
+
+@pytest.mark.parametrize("part", [*replications.SPEC, "verdict"])
+def test_another_statement_is_noticed(part):
+    old = {"X1a": STATED | {"conditions": {"": {"n": 32}}, "verdict": "as before"}}
+    new = {"X1a": old["X1a"] | {part: "otherwise"}, "X1b": old["X1a"]}
     assert verdicts.differences(old, old) == []
     found = verdicts.differences(old, new)
-    assert found == ["X1a: verdict was 'v', is 'w'", "X1b is not in the committed evidence"]
+    assert found == [
+        f"X1a: {part} was 'as before', is 'otherwise'",
+        "X1b is not in the committed evidence",
+    ]
     assert verdicts.differences(new, old)[1] == "X1b is not in this build"
+
+
+def test_effects_that_moved_by_more_than_their_error_are_named():
+    old = {"X1a": {"conditions": {k: {"effect": 1.0, "error": 0.1} for k in "abc"}}}
+    old["X1b"] = {"conditions": {"": {"error": 1e-9, "tolerance": 0.1}}}  # exact
+    new = {"X1a": {"conditions": {"a": {"effect": 1.05}, "b": {"effect": 0.8}}}}
+    new |= {"X1b": {"conditions": {"": {"error": 1.0}}}, "X1c": {"conditions": {}}}
+    assert verdicts.moved(old, new) == (["X1a b: 1 ± 0.1 is now 0.8"], 2)
+    assert verdicts.moved(old, old) == ([], 3)
 
 
 @pytest.mark.parametrize(
@@ -186,9 +205,8 @@ def test_a_changed_verdict_is_noticed():
     ],
 )
 def test_another_number_of_pairs_is_noticed(measured, found):
-    stated = dict.fromkeys(("says", "measure", "margin", "predicts", "verdict"), "as before")
     committed = {"deep": {"n": 32, "low": 0.1}, "wide": {"n": 64}, "exact": {"error": 0.0}}
-    old, new = ({"X1a": stated | {"conditions": c}} for c in (committed, measured))
+    old, new = ({"X1a": STATED | {"conditions": c}} for c in (committed, measured))
     assert verdicts.differences(old, new) == [f"X1a, condition '{words}" for words in found]
 
 
@@ -199,6 +217,12 @@ def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
     reached = dependencies.closure(dependencies.imported("from nettrain.lab.sweep import sweep"))
     assert {"lab.sweep", "lab.training", "data", "optimizers", "draws"} <= reached
     assert not {"lab.adapter", "lab.figures", "misprints", "lab.evidence"} & reached
+    words = dependencies.WORDS
+    by_evidence = dependencies.closure({"lab.evidence"}, apart=words)
+    assert "data" in by_evidence and not words & by_evidence
+    assert words <= dependencies.closure({"lab.evidence"})
+    assert {"lab.cards", "lab.replications"} - words == set()
+    assert words <= dependencies.closure({"lab.evidence", *words}, apart=words)
     assert dependencies.closure(dependencies.imported("from nettrain import schedules")) == {
         "schedules"
     }

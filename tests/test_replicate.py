@@ -1,5 +1,6 @@
 """Replications: what is kept, what is refused, and that a kill loses only what was running."""
 
+import ast
 import json
 import random
 import subprocess
@@ -133,8 +134,9 @@ def test_words_do_not_count_as_code(house):
     write(house / "chapters" / "one.ipynb", "# a remark\n" + CELL, JUDGE)
     assert replicate.code_of("one") == code
     f = 'def f(x):\n    """{}"""\n    return x  # {}\n'
-    assert replicate.without_words(f.format("a", "b")) == replicate.without_words(f.format("c", ""))
-    assert replicate.without_words("x = 'a'") != replicate.without_words("x = 'b'")
+    words = lambda text: replicate.without_words(ast.parse(text))
+    assert words(f.format("a", "b")) == words(f.format("c", ""))
+    assert words("x = 'a'") != words("x = 'b'")
 
 
 def test_what_a_claim_says_besides_its_statement_does_not_count_as_code(house):
@@ -160,7 +162,7 @@ def test_modules_that_only_show_do_not_count_as_code():
         assert replicate.code_of("optimizers") != before["optimizers"]
 
 
-@pytest.mark.parametrize("effect, stands", [("1 +", True), ("1.001 +", False)])
+@pytest.mark.parametrize("effect, stands", [("1 +", True), ("1.02 +", False)])
 def test_bases_stand_after_a_change_of_code_that_moves_no_number(house, capsys, effect, stands):
     assert replicate.main(["--chapters", "one", "--bases", "1"]) == 0
     before = replicate.kept()
