@@ -146,6 +146,21 @@ def execute() -> None:
     write_json(VERDICTS, verdicts(cache, notebooks))
 
 
+def check_predictions() -> None:
+    """Stop if base 0 lies outside what the other bases predict more often than chance allows."""
+    from _ext.replicate import surprises  # here, since its imports take a second
+
+    outside, chance = surprises(read_json(VERDICTS))
+    for sentence in outside:
+        print(f"outside its 95 % prediction interval: {sentence}")
+    if chance < 0.01:
+        raise SystemExit(
+            f"{len(outside)} effects of this build lie outside the intervals that the bases in "
+            f"nettrain/replications.json predict; by chance so many would with probability "
+            f"{chance:.1g}. Either the code changed what is measured, or a lecture knows its base."
+        )
+
+
 def cached(cache, notebook) -> bool:
     try:
         cache.match_cache_notebook(notebook)
@@ -258,6 +273,7 @@ def print_pdf(target: Path) -> None:
 if __name__ == "__main__":
     cold, started = not KEYS.exists(), time.time()
     execute()
+    check_predictions()
     if "--execute-only" not in sys.argv:
         publish()
         if cold:
