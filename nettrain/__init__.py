@@ -24,6 +24,7 @@ protocol        tune alike, judge on new seeds   recording       a function as a
 evidence        a claim, judged by its seeds     figures         how the book draws
 pooling         many bases, one verdict          moving          figures behind a slider
 replications    what all bases say               cards           claims and verdicts in words
+fusing          a rule as one loop
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

@@ -127,7 +127,7 @@ def test_runs_keep_what_they_are_when_others_go_on(captured):
     schedule = lambda lr: schedules.cosine(lr, 20)
     make = partial(Sweep, net, o.adam, random_data(6), batch=4, schedule=schedule)
     work, plain = make(), make()
-    work.graph = True
+    work.graph, plain._fuse = True, False  # the same operations
     starts = work.start([0, 1], lr=[0.1, 0.2]), plain.start([0, 1], lr=[0.1, 0.2])
     ours, expected = ([work.advance(starts[0], 3)], [plain.advance(starts[1], 3)])
     for k in (0, 0, 1):  # from the same runs twice, then further

@@ -17,6 +17,8 @@ from torch.fx.passes.split_module import split_module
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nettrain.lab import fusing
+
 READS_A_NUMBER = torch.ops.aten._local_scalar_dense.default
 OF_A_RANGE = {getattr(torch.ops.aten.arange, name) for name in torch.ops.aten.arange.overloads()}
 
@@ -39,6 +41,7 @@ class _Recorder(TorchDispatchMode):
         if start not in self._shared:  # inputs that share memory now may be apart when replayed
             node = self._places.setdefault(_place(x), node)
         self._nodes[id(x)] = node
+        node.meta.setdefault("like", (tuple(x.shape), x.dtype))
         self._storages.add(start)
         self._known.append(x)
 
@@ -106,7 +109,14 @@ def _call(f: Callable, args) -> tuple[_Recorder, object]:
     return recorder, form
 
 
-def record(f: Callable, *args, compile: bool = False, numbers=(), graph: bool = False) -> Callable:
+def record(
+    f: Callable,
+    *args,
+    compile: bool = False,
+    numbers=(),
+    graph: bool = False,
+    fuse: bool = False,
+) -> Callable:
     """Call f twice; what it did to tensors, as a function of the same tensors.
 
     args     tensors, or tuples, lists and dicts of them; f returns the like
@@ -116,6 +126,9 @@ def record(f: Callable, *args, compile: bool = False, numbers=(), graph: bool = 
              outside of the fused loops
     graph    replay the operations as one CUDA graph: one launch for all of them; the result then
              returns its own tensors, which its next call overwrites
+
+    fuse     what is elementwise at the end, as an update rule is, as one loop where numba is
+             installed (`fusing`)
 
     The result repeats the same operations, whatever the values are: a tensor that f took from
     elsewhere stays as it was. Where compiling or capturing is not possible, a warning says why, and
@@ -128,6 +141,8 @@ def record(f: Callable, *args, compile: bool = False, numbers=(), graph: bool = 
             "cannot be recorded: a second call does something else. What changes from call to call "
             "must be a tensor among the arguments (for a module: a buffer), not a Python number"
         )
+    if fuse:
+        fusing.fuse(recorder.graph)
     run = GraphModule(recorder.constants, recorder.graph)
     if compile:
         run = _compiled(run, {recorder.node(x) for x in pytree.tree_leaves(numbers)})

@@ -107,6 +107,7 @@ class Sweep:
         graph: bool = True,
     ):
         self.compile, self.graph = compile, graph and data.train.x.device.type == "cuda"
+        self._fuse = data.train.x.device.type == "cpu"  # a loop in numba, where that is installed
         self._most = sys.maxsize  # rows that a GPU's memory holds, as far as is known
         self.model, self.rule, self.data, self.batch = model, rule, data.to(dtype), batch
         self.loss, self.schedule, self.clip, self.dtype = loss, schedule, clip, dtype
@@ -265,6 +266,7 @@ class Sweep:
             numbers = (args[3], args[6])  # hyperparameters and t
             try:
                 how = {"compile": self.compile, "graph": self.graph}
+                how["fuse"] = self._fuse and not (self.compile or self.graph)
                 recorded = record(watched, *args, numbers=numbers, **how)
             except RuntimeError:
                 if not changed:
