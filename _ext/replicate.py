@@ -138,7 +138,8 @@ def missing(names: list[str], bases: int) -> list[tuple[str, int]]:
 
 
 def command(name: str, report: Path) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.cells", f"chapters/{name}.ipynb", str(report)]
+    notebook = f"chapters/{name}.ipynb"
+    return [sys.executable, "-m", "benchmarks.cells", notebook, str(report), "--numbers"]
 
 
 def one(name: str, base: int, end: float) -> str | None:

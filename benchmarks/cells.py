@@ -28,12 +28,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("report", type=Path)
     parser.add_argument("--cells", type=int, help="only the first ones")
+    parser.add_argument("--numbers", action="store_true", help="draw no figures")
     options = parser.parse_args(argv)
-    report = run(options.notebook, options.report, options.cells)
+    report = run(options.notebook, options.report, options.cells, not options.numbers)
     return int(report["error"] is not None)
 
 
-def run(notebook: Path, file: Path, most: int | None = None) -> dict:
+def run(notebook: Path, file: Path, most: int | None = None, figures: bool = True) -> dict:
     """The report: cells, seconds, peak_mb of the GPU, records of claims, warnings, error, lacks.
 
     A package that is not installed ends the run, too, and is told apart from an error.
@@ -52,9 +53,13 @@ def run(notebook: Path, file: Path, most: int | None = None) -> dict:
         "lacks": None,
     }
     start, space = time.perf_counter(), prepare(report)
+    if not figures:
+        from nettrain.lab import moving
+
+        moving.frames = moving.race = lambda *args, **how: None
     for number, source in enumerate(sources, 1):
         try:
-            run_cell(source, space, f"<cell {number}>")
+            run_cell(source, space, f"<cell {number}>", figures)
         except ModuleNotFoundError as error:  # a lecture may need what no machine must have
             report["lacks"] = error.name
         except Exception as error:
@@ -118,8 +123,8 @@ def display(*values, **_) -> None:
             repr(value)
 
 
-def run_cell(source: str, space: dict, name: str) -> None:
-    """Execute a cell; its last expression is displayed and its figures are drawn."""
+def run_cell(source: str, space: dict, name: str, figures: bool = True) -> None:
+    """Execute a cell; its last expression is displayed and its figures are drawn, if wanted."""
     import matplotlib.pyplot as plt
 
     tree = ast.parse(MAGIC.sub(r"\1pass", source), name)
@@ -129,7 +134,7 @@ def run_cell(source: str, space: dict, name: str) -> None:
     exec(compile(tree, name, "exec"), space)
     if last is not None:
         display(eval(compile(last, name, "eval"), space))
-    for number in plt.get_fignums():
+    for number in plt.get_fignums() if figures else ():
         plt.figure(number).canvas.draw()
     plt.close("all")
 

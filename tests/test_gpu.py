@@ -181,6 +181,17 @@ def test_the_first_cells_only(bare, tmp_path):
     assert done.returncode == 0 and (found["cells"], found["of"], found["error"]) == (2, 2, None)
 
 
+def test_numbers_without_figures(bare, tmp_path):
+    draws = "from nettrain.lab import moving\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\n"
+    draws += "plt.gca().set_title('$\\\\no$')"  # an error, once it is drawn
+    book = notebook(tmp_path / "n.ipynb", draws, "moving.frames(print, 'no', 'such', 'figure')")
+    for more, done in (([], 0), (["--numbers"], 2)):
+        report = tmp_path / "report.json"
+        command = [sys.executable, "-m", "benchmarks.cells", book, report, *more]
+        subprocess.run(command, cwd=ROOT, capture_output=True)
+        assert json.loads(report.read_text())["cells"] == done
+
+
 def test_a_package_that_is_not_there_is_told_apart_from_an_error(bare, tmp_path):
     report = tmp_path / "report.json"
     book = notebook(tmp_path / "n.ipynb", "x = 1", "from ipykernel import kernelapp", "y = 2")
