@@ -17,9 +17,11 @@ words gets bases that its lecture has never seen.
 
 import argparse
 import ast
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
 from pathlib import Path
+from typing import IO
 
 from scipy.stats import binom
 
@@ -105,6 +108,7 @@ def save(found: dict) -> None:
 def replicate(names: list[str], bases: int, budget: float, together: int = 2) -> int:
     """Fill up what is missing; 1 if a lecture failed."""
     end = time.monotonic() + 60 * budget
+    lock = alone()
     collect()
     jobs = missing(names, bases)
     print(f"{len(jobs)} bases of lectures to do", flush=True)
@@ -120,8 +124,22 @@ def replicate(names: list[str], bases: int, budget: float, together: int = 2) ->
             print(f"{number} of {len(jobs)}: {name}, base {base}: {said}", flush=True)
             failed += [] if said.startswith("done") else [f"{name}, base {base}"]
     left = missing(names, bases)
+    lock.close()
     print(f"missing: {len(left)}" + (f"; failed: {'; '.join(failed)}" if failed else ""))
     return int(bool(failed))
+
+
+def alone() -> IO:
+    """A lock that ends with this process: two of them would overwrite each other's results."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    lock = (STORE / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SystemExit(f"another replication is running in {ROOT}") from None
+    for folder in STORE.glob("tmp*"):  # of one that was killed
+        shutil.rmtree(folder, ignore_errors=True)
+    return lock
 
 
 def missing(names: list[str], bases: int) -> list[tuple[str, int]]:

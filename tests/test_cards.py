@@ -127,10 +127,13 @@ def test_a_claim_of_several_conditions_has_a_table():
     found = stored(made, {"SGD | 1": UP, "Adam | 1": FLAT}, amended=3)
     card = cards.verdict(made, found)
     assert "<strong>T1a: depends on rule.</strong>" in card and "nt-depends" in card
-    assert "<tr><th>rule</th><th>data</th><th>Effect, 95 % interval</th>" in card
-    assert "<tr><td>SGD</td><td>1</td><td>1.01 points [" in card
+    assert "<tr><th>rule</th><th>data</th><th>Effect, 95 %</th>" in card
+    assert "<tr><td>SGD</td><td>1</td><td data-effect>1.01 points [" in card
     assert "<td>within the margins</td><td>4 of 4</td><td>1.00</td></tr>" in card
     assert "Amended 3 times." in card and card.count("<tr>") == 3
+    assert "<div>M:</div>" in card and '<div class="nt-says">s</div>' in card
+    made["reads"] = "the loss is {} <lower|higher>"
+    assert "<div>The loss is … lower (negative: higher):</div>" in cards.verdict(made, found)
     assert "SGD, 1: 0.9 points [0.5, 1.3], 32 pairs; Adam, 1: 0.9" in card
 
 

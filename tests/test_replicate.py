@@ -75,7 +75,7 @@ def test_two_bases_of_a_lecture_from_the_command_to_the_table(house, capsys):
         expected = [x.mean(), x.std(ddof=1) / 4, x.mean(), 0, 16]
         assert kept[str(base)] == pytest.approx(expected, rel=1e-4)
     assert found["lectures"]["one"]["bases"]["1"]["torch"].startswith("2.")
-    assert not list((house / "store").glob("*"))
+    assert [p.name for p in (house / "store").iterdir()] == ["lock"]
     capsys.readouterr()
     assert replicate.main(["--chapters", "one", "--bases", "2"]) == 0  # nothing is left to do
     assert "0 bases of lectures to do" in capsys.readouterr().out
@@ -226,6 +226,16 @@ def test_files_of_other_machines_are_merged(house, tmp_path, capsys):
     for name, message in (("none", "is not there"), ("other", "holds no reports of lectures")):
         with pytest.raises(SystemExit, match=message):
             replicate.main(["--merge", str(tmp_path / name)])
+
+
+def test_two_at_once_are_refused_and_what_a_killed_one_left_goes(house):
+    (house / "store" / "tmp123").mkdir(parents=True)
+    lock = replicate.alone()
+    assert [p.name for p in (house / "store").iterdir()] == ["lock"]
+    with pytest.raises(SystemExit, match="another replication is running"):
+        replicate.main(["--bases", "1"])
+    lock.close()
+    replicate.alone().close()
 
 
 def test_diffs_can_be_read(house):

@@ -54,6 +54,12 @@ def sentence(record: dict, effect: float, low: float, high: float) -> str:
     return words.replace("{}", span(effect, low, high, unit))
 
 
+def _blank(record: dict) -> str:
+    """The claim's own sentence with a gap for the effect, or its measure."""
+    words = record["reads"].replace("{}", "…")
+    return re.sub(r"<(.*)\|(.*)>", r"\1 (negative: \2)", words) or _measured(record)
+
+
 def _measured(record: dict) -> str:
     """The measure, and that a logarithm is printed as a ratio."""
     ratio = record["unit"].startswith(("doublings", "decades"))
@@ -186,37 +192,34 @@ def verdict(record: dict, found: dict | None = None) -> str:
         body = _table(record, said) + _divs(lines[len(said.bases) :])
     else:
         body = _divs(lines)
+    here = ""
     if said:
         here = "; ".join(
             f"{label(n)}: {_here(record, n)}" if n else _here(record, n)
             for n in record["conditions"]
         )
-        body += f"<details><summary>This page's own run</summary>{html.escape(here)}</details>"
+        here = f"<details><summary>This page's own run</summary>{html.escape(here)}</details>"
     name = replications.kind(word).replace(" ", "-")
     head, key = html.escape(f"{record['id']}: {word}."), html.escape(record["id"])
     quote = f'<div class="nt-says">{html.escape(record["says"])}</div>'
-    quote += _divs([margin(record)] if margin(record) else [])
-    return (
-        f'<div class="nt-verdict nt-{name}" id="{key}" data-claim="{key}">'
-        f"<strong>{head}</strong>{quote}{body}{_divs([record['scope']])}</div>"
-    )
+    end = _divs([f"{record['scope']} {margin(record)}".strip()])
+    start = f'<div class="nt-verdict nt-{name}" id="{key}" data-claim="{key}">'
+    return f'{start}<strong>{head}</strong>{quote}{body}<div class="nt-how">{end}{here}</div></div>'
 
 
 def _table(record: dict, said: Judged) -> str:
     """A row for each condition: its levels, the pooled effect, the state, how many bases agree."""
-    factors = record["factors"] or [""]
-    head = [*factors, "Effect, 95 % interval", "State", "Bases that agree", "A new one would"]
+    head = [*record["factors"], "Effect, 95 %", "", "Bases", "A new one"]
     rows = []
     for name in said.bases:
         chance, agree = replications.strength(said, name, record["margin"])
-        cells = [*replications.levels_of(name), _pooled(record, said, name)]
-        cells += [STATES[said.states[name]], f"{agree} of {len(said.bases[name])}"]
-        rows.append([*cells, f"{chance:.2f}"])
+        cells = [f"<td>{html.escape(level)}</td>" for level in replications.levels_of(name)]
+        cells.append(f"<td data-effect>{html.escape(_pooled(record, said, name))}</td>")
+        more = STATES[said.states[name]], f"{agree} of {len(said.bases[name])}", f"{chance:.2f}"
+        rows.append("".join([*cells, *(f"<td>{html.escape(cell)}</td>" for cell in more)]))
     tags = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    text = html.escape(_upper(_measured(record)))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    text = html.escape(_upper(_blank(record)))
     table = f'<div class="nt-conditions" tabindex="0"><table><tr>{tags}</tr>{body}</table></div>'
     return f"<div>{text}:</div>{table}"
 
