@@ -27,10 +27,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import IO
 
 from scipy.stats import binom
 
@@ -108,7 +109,6 @@ def save(found: dict) -> None:
 def replicate(names: list[str], bases: int, budget: float, together: int = 2) -> int:
     """Fill up what is missing; 1 if a lecture failed."""
     end = time.monotonic() + 60 * budget
-    lock = alone()
     collect()
     jobs = missing(names, bases)
     print(f"{len(jobs)} bases of lectures to do", flush=True)
@@ -124,22 +124,22 @@ def replicate(names: list[str], bases: int, budget: float, together: int = 2) ->
             print(f"{number} of {len(jobs)}: {name}, base {base}: {said}", flush=True)
             failed += [] if said.startswith("done") else [f"{name}, base {base}"]
     left = missing(names, bases)
-    lock.close()
     print(f"missing: {len(left)}" + (f"; failed: {'; '.join(failed)}" if failed else ""))
     return int(bool(failed))
 
 
-def alone() -> IO:
-    """A lock that ends with this process: two of them would overwrite each other's results."""
+@contextmanager
+def alone() -> Iterator[None]:
+    """Refuse to run beside another replication: they would overwrite each other's results."""
     STORE.mkdir(parents=True, exist_ok=True)
-    lock = (STORE / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SystemExit(f"another replication is running in {ROOT}") from None
-    for folder in STORE.glob("tmp*"):  # of one that was killed
-        shutil.rmtree(folder, ignore_errors=True)
-    return lock
+    with (STORE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with this process
+        except OSError:
+            raise SystemExit(f"another replication is running in {ROOT}") from None
+        for folder in STORE.glob("tmp*"):  # of one that was killed
+            shutil.rmtree(folder, ignore_errors=True)
+        yield
 
 
 def missing(names: list[str], bases: int) -> list[tuple[str, int]]:
@@ -369,7 +369,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if options.confirm:
         return int(confirm(options.chapters) > 0)
-    return replicate(options.chapters, options.bases, options.budget)
+    with alone():
+        return replicate(options.chapters, options.bases, options.budget)
 
 
 if __name__ == "__main__":

@@ -230,12 +230,12 @@ def test_files_of_other_machines_are_merged(house, tmp_path, capsys):
 
 def test_two_at_once_are_refused_and_what_a_killed_one_left_goes(house):
     (house / "store" / "tmp123").mkdir(parents=True)
-    lock = replicate.alone()
-    assert [p.name for p in (house / "store").iterdir()] == ["lock"]
-    with pytest.raises(SystemExit, match="another replication is running"):
-        replicate.main(["--bases", "1"])
-    lock.close()
-    replicate.alone().close()
+    with replicate.alone():
+        assert [p.name for p in (house / "store").iterdir()] == ["lock"]
+        with pytest.raises(SystemExit, match="another replication is running"):
+            replicate.main(["--bases", "1"])
+    with replicate.alone():
+        pass
 
 
 def test_diffs_can_be_read(house):
