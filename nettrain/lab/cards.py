@@ -209,7 +209,7 @@ def verdict(record: dict, found: dict | None = None) -> str:
 
 def _table(record: dict, said: Judged) -> str:
     """A row for each condition: its levels, the pooled effect, the state, how many bases agree."""
-    head = [*record["factors"], "Effect, 95 %", "", "Bases", "A new one"]
+    head = [*record["factors"], "Effect, 95 %", "", "Bases agree", "Chance of a next"]
     rows = []
     for name in said.bases:
         chance, agree = replications.strength(said, name, record["margin"])
