@@ -429,8 +429,13 @@ def surprises() -> str:
         v = verdicts[name]
         chapter = v["chapter"].split("/")[-1]
         link = f"[{chapter}]({v['chapter']}.ipynb)"
-        word = replications.verdict(v)
-        lines.append(f"- *{v['says']}* **{word[0].upper()}{word[1:]}** ({link}).")
+        word, more = replications.verdict(v), ""
+        if word == replications.WAITING:  # what the page shows, of its first condition
+            condition, c = next(iter(v["conditions"].items()))
+            where = f" ({cards.label(condition)})" if condition else ""
+            effect = cards.sentence(v, c["effect"], c["low"], c["high"])
+            more = f"; in the run on its page{where}: {effect}"
+        lines.append(f"- *{v['says']}* **{word[0].upper()}{word[1:]}**{more} ({link}).")
     counts = Counter(replications.kind(replications.verdict(v)) for v in verdicts.values())
     total = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
     return f"{len(verdicts)} claims so far: {total}. Some of them:\n\n" + "\n".join(lines)

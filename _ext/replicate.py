@@ -331,17 +331,15 @@ def merge(files: list[Path]) -> int:
 def surprises(records: dict[str, dict]) -> tuple[list[str], float]:
     """(effects of a build outside their 95 % prediction intervals, how probable so many are).
 
-    A condition with four bases or more predicts what base 0 finds. Of M such conditions 5 % lie
-    outside by chance; the probability is that of as many or more, by the binomial law. Conditions
-    of one claim are not independent, so a build fails only below 1 %.
+    The bases of a condition, once they are enough for a verdict, predict what base 0 finds. Of M
+    such conditions 5 % lie outside by chance; the probability is that of as many or more, by the
+    binomial law. Conditions of one claim are not independent, so a build fails only below 1 %.
     """
     found, outside, number = kept(), [], 0
     for name, record in records.items():
         said = judge(record, found)
         for condition, pooled in said.pooled.items() if said else ():
             now = record["conditions"][condition]
-            if len(said.bases[condition]) < 4:
-                continue
             number += 1
             low, high = pooled.prediction(now["error"])
             if not low <= now["effect"] <= high:
@@ -364,6 +362,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.merge:
         return merge(options.merge)
     if options.show:
+        for name, entry in kept()["lectures"].items():
+            other = "" if entry["code"] == code_of(name) else ", of other code than there is now"
+            print(f"{name}: {len(entry['bases'])} bases, {len(entry['failed'])} failed{other}")
         records = read_json(ROOT / "nettrain/evidence.json")
         print(table(records, kept()).to_string(index=False, float_format="%.3g"))
         return 0

@@ -99,7 +99,7 @@ def test_a_claim_that_waits_shows_its_own_base_and_no_verdict():
     made, nothing = claimed("SGD | 1", factors=["rule", "data"]), {"claims": {}}
     text = cards.told(made, nothing)
     assert text == (
-        "T1a: not replicated yet. One base alone gives no verdict: "
+        "T1a: not replicated yet. The run on this page, which alone gives no verdict: "
         "SGD, 1: 0.9 points [0.5, 1.3], 32 pairs. Toy <data>."
     )
     card = cards.verdict(made, nothing)
@@ -161,6 +161,6 @@ def test_the_summary_says_everything_of_every_claim():
         "**T2a: not replicated yet.** So. ([two](two.ipynb))",
         "",
         "- *m*. A difference of at most 0.5 points does not matter.",
-        "- One base alone gives no verdict:",
+        "- The run on this page, which alone gives no verdict:",
         "- 0.9 points [0.5, 1.3], 32 pairs.",
     ]

@@ -69,7 +69,8 @@ def test_quantifier_and_prediction_reach_the_verdict(over, predicts, effects, ex
     claim = record(*effects, over=over, predicts=predicts)
     found = stored(claim, effects)
     if expected == "supported" and [0.0] * 4 in effects.values():
-        found["claims"]["T1a"]["conditions"]["a"] = {str(b): [0.0, 0.0, 0, 0, 32] for b in (1, 2)}
+        zeros = {str(b): [0.0, 0.0, 0, 0, 32] for b in (1, 2, 3, 4)}
+        found["claims"]["T1a"]["conditions"]["a"] = zeros
     assert verdict(claim, found) == expected
 
 
@@ -85,9 +86,11 @@ def test_zeros_against_a_number_are_a_finding_and_between_arms_are_none():
 def test_what_has_no_bases_waits_and_an_exact_claim_needs_none():
     claim, nothing = record("SGD"), {"lectures": {}, "claims": {}}
     assert verdict(claim, nothing) == WAITING and judge(claim, nothing) is None
-    one = stored(claim, {"SGD": UP[:1]})
-    assert verdict(claim, one) == WAITING  # one base has no spread
-    assert verdict(claim, stored(claim, {"SGD": UP[:2]})) != WAITING
+    for number in (1, 2, 3, 4):
+        found = stored(claim, {"SGD": UP[:number]})
+        assert (verdict(claim, found) == WAITING) == (number < replications.FEWEST)
+    both = record("SGD", "Adam")
+    assert verdict(both, stored(both, {"SGD": UP, "Adam": UP[:3]})) == WAITING
     assert verdict(record("", verdict="true"), nothing) == "true"
     assert judge(record("", verdict="true"), stored(record(""), {"": UP})) is None
 

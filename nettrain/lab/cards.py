@@ -153,7 +153,8 @@ def _lines(record: dict, said: Judged | None) -> list[str]:
     if said is None:
         found = [f"{label(n)}: {_here(record, n)}" if n else _here(record, n) for n in names]
         found = [f"{_upper(line)}." for line in found]
-        alone = ["One base alone gives no verdict:"] if "verdict" not in record else []
+        alone = ["The run on this page, which alone gives no verdict:"]
+        alone = alone if "verdict" not in record else []
         return [*alone, *found]
     lines = []
     for name in said.bases:

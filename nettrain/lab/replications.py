@@ -16,6 +16,7 @@ from nettrain.lab.pooling import Bases, Levels, Pooled
 
 SPEC = ("says", "measure", "margin", "unit", "predicts", "over", "factors")  # what a claim is
 WAITING = "not replicated yet"
+FEWEST = 4  # bases in every condition before there is a verdict
 
 
 @cache
@@ -38,12 +39,12 @@ def levels_of(condition: str) -> Levels:
 
 
 def bases_of(claim: dict) -> dict[str, Bases]:
-    """{condition: {base: (effect, error)}} of the conditions that two bases or more have met."""
-    return {
+    """{condition: {base: (effect, error)}} of a claim; {} before each has met FEWEST bases."""
+    found = {
         name: {int(b): (numbers[0], numbers[1]) for b, numbers in bases.items()}
         for name, bases in claim["conditions"].items()
-        if len(bases) > 1
     }
+    return found if all(len(bases) >= FEWEST for bases in found.values()) else {}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Judged:
 def judge(record: dict, found: dict | None = None) -> Judged | None:
     """What the bases in `found`, by default those in the package, say of a recorded claim.
 
-    None for an exact claim, and for one that fewer than two bases have met as it is now stated.
+    None for an exact claim, and for one that fewer than FEWEST bases have met as it is now stated.
     """
     claim = (found or kept())["claims"].get(record["id"])
     if "verdict" in record or claim is None or claim["spec"] != spec(record):
