@@ -133,8 +133,8 @@ def module(source: str) -> Module:
                         definitions[n.id].append(node)
             else:  # X[k] = ... changes what stands elsewhere
                 others.append(node)
-        else:
-            others.append(node)
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            others.append(node)  # all that is no docstring
     return Module(definitions, imports, others)
 
 

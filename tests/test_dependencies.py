@@ -127,7 +127,7 @@ def test_what_a_cell_uses(package, cell, names):
         ("from nettrain.a import plain", "a", "LIMIT = 3", "LIMIT = 4", True),
         ("from nettrain.a import plain", "a", "return TWO", "return ONE", False),
         ("from nettrain.a import plain", "a", "Docstring", "Other words", False),
-        ("from nettrain.a import plain", "a", "'''Words.'''", "'''Words.'''  # remark", False),
+        ("from nettrain.a import plain", "a", "'''Words.'''", "'''Others.'''  # remark", False),
         ("from nettrain.a import plain", "b", "STATE.append(1)", "STATE.append(2)", True),
         ("from nettrain.a import plain", "lab.c", 'PAIRS["one"] = Base', "PAIRS.clear()", True),
         ("from nettrain.a import plain", "b", "return 2", "return 3", False),
