@@ -106,7 +106,11 @@ def test_a_claim_that_waits_shows_its_own_base_and_no_verdict():
     assert card.startswith(
         '<div class="nt-verdict nt-not-replicated-yet" id="T1a" data-claim="T1a">'
     )
-    assert "Toy &lt;data&gt;." in card and "<details>" not in card
+    assert "Toy &lt;data&gt;." in card and "<details>" not in card and "<table>" not in card
+    two = claimed("SGD | 1", "Adam | 1", factors=["rule", "data"])
+    card = cards.verdict(two, nothing)
+    assert "gives no verdict:</div><div>M:</div>" in card and card.count("<tr>") == 3
+    assert "<td>Adam</td><td>1</td><td data-effect>0.9 points [0.5, 1.3]</td><td>32</td>" in card
 
 
 def test_a_claim_of_one_condition_is_told_in_sentences():

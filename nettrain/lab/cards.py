@@ -189,8 +189,11 @@ def verdict(record: dict, found: dict | None = None) -> str:
     """The card of a verdict: sentences, or a table where a claim has several conditions."""
     said, word = replications.judge(record, found), replications.verdict(record, found)
     lines = _lines(record, said)
-    if said and len(said.bases) > 1:
+    many = len(record["conditions"]) > 1
+    if said and many:
         body = _table(record, said) + _divs(lines[len(said.bases) :])
+    elif many:
+        body = _divs(lines[:1]) + _own_table(record)
     else:
         body = _divs(lines)
     here = ""
@@ -210,19 +213,34 @@ def verdict(record: dict, found: dict | None = None) -> str:
 
 def _table(record: dict, said: Judged) -> str:
     """A row for each condition: its levels, the pooled effect, the state, how many bases agree."""
-    head = [*record["factors"], "Effect, 95 %", "", "Bases agree", "Chance of a next"]
-    rows = []
+    rows = {}
     for name in said.bases:
         chance, agree = replications.strength(said, name, record["margin"])
+        agree = f"{agree} of {len(said.bases[name])}"
+        state = STATES[said.states[name]]
+        rows[name] = _pooled(record, said, name), state, agree, f"{chance:.2f}"
+    return _rows(record, ["Effect, 95 %", "", "Bases agree", "Chance of a next"], rows)
+
+
+def _own_table(record: dict) -> str:
+    """A row for each condition with what this base alone found."""
+    rows = {}
+    for name, c in record["conditions"].items():
+        ends = c["effect"], c["low"], c["high"]
+        rows[name] = span(*ends, record["unit"]), str(c["n"])
+    return _rows(record, ["Effect, 95 %", "Pairs"], rows)
+
+
+def _rows(record: dict, head: list[str], rows: dict[str, tuple[str, ...]]) -> str:
+    """A table under the claim's sentence: the levels of each condition, then its cells."""
+    tags = "".join(f"<th>{html.escape(cell)}</th>" for cell in [*record["factors"], *head])
+    body = ""
+    for name, (effect, *more) in rows.items():
         cells = [f"<td>{html.escape(level)}</td>" for level in replications.levels_of(name)]
-        cells.append(f"<td data-effect>{html.escape(_pooled(record, said, name))}</td>")
-        more = STATES[said.states[name]], f"{agree} of {len(said.bases[name])}", f"{chance:.2f}"
-        rows.append("".join([*cells, *(f"<td>{html.escape(cell)}</td>" for cell in more)]))
-    tags = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    text = html.escape(_upper(_blank(record)))
+        cells.append(f"<td data-effect>{html.escape(effect)}</td>")
+        body += f"<tr>{''.join([*cells, *(f'<td>{html.escape(x)}</td>' for x in more)])}</tr>"
     table = f'<div class="nt-conditions" tabindex="0"><table><tr>{tags}</tr>{body}</table></div>'
-    return f"<div>{text}:</div>{table}"
+    return f"<div>{html.escape(_upper(_blank(record)))}:</div>{table}"
 
 
 def _divs(lines: list[str]) -> str:
