@@ -16,6 +16,7 @@ draws           random numbers of a key          budgets         how much traini
 precision       statistics of any numbers        importance      which hyperparameters matter
 checks          what a number may be             bayesian        Gaussian process, acquisition
 data            data sets with fixed splits      nas             networks and rules, searched for
+matrix_rules    update rules that see a matrix
 
 lab: what trains and judges; it imports the algorithms, never the other way round
 training        one run: a plain, seeded loop    study           a search that remembers
