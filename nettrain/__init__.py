@@ -17,6 +17,8 @@ precision       statistics of any numbers        importance      which hyperpara
 checks          what a number may be             bayesian        Gaussian process, acquisition
 data            data sets with fixed splits      nas             networks and rules, searched for
 matrix_rules    update rules that see a matrix
+averaging       at which weights to evaluate     contenders      Lion, Prodigy, SAM
+groups          rates per tensor, muP
 
 lab: what trains and judges; it imports the algorithms, never the other way round
 training        one run: a plain, seeded loop    study           a search that remembers
