@@ -141,6 +141,68 @@ class LayerNorm(nn.Module):
         return f"{len(self.gamma)}, eps={self.eps}"
 
 
+class RMSNorm(nn.Module):
+    """Divide each example by the root of the mean square of its features; no mean is taken off.
+
+        yᵢⱼ = γⱼ xᵢⱼ / √(meanₖ xᵢₖ² + ε)
+
+    [..., d] -> [..., d]. Zhang & Sennrich 2019. torch.nn.RMSNorm's own ε is the dtype's rounding
+    unit. Raises ValueError for another d.
+    """
+
+    def __init__(self, d: int, *, eps: float = 1e-5):
+        super().__init__()
+        _check_numbers(d, eps)
+        self.eps = eps
+        self.gamma = nn.Parameter(torch.ones(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = check_floats("x", x).dtype
+        if not x.ndim or x.shape[-1] != len(self.gamma):
+            raise ValueError(f"x has shape {list(x.shape)}, but d={len(self.gamma)}: [..., d]")
+        x = wide(x)
+        rms = (x.square().mean(-1, keepdim=True) + self.eps).sqrt()
+        return (self.gamma * (x / rms)).to(dtype)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.gamma)}, eps={self.eps}"
+
+
+class GroupNorm(nn.Module):
+    """Normalize each example over its places and the channels of a group: no batch is needed.
+
+        μᵢₖ, σ²ᵢₖ = mean and variance of xᵢⱼ over all places and the channels j of group k
+        yᵢⱼ = γⱼ (xᵢⱼ − μᵢₖ) / √(σ²ᵢₖ + ε) + βⱼ,  k the group of channel j
+
+    [n, d, *places] -> same; a group is d / groups channels that follow each other. One group takes
+    the mean of a whole example, d groups that of each channel (instance norm; Ulyanov et al. 2016).
+    As the `norm` of a model: partial(GroupNorm, groups=4). Wu & He 2018. Raises ValueError for
+    another d and unless groups divides d.
+    """
+
+    def __init__(self, d: int, groups: int, *, eps: float = 1e-5):
+        super().__init__()
+        _check_numbers(d, eps)
+        if groups < 1 or d % groups:
+            raise ValueError(f"groups={groups} does not divide d={d} channels")
+        self.groups, self.eps = groups, eps
+        self.gamma, self.beta = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = check_floats("x", x).dtype
+        if x.ndim < 2 or x.shape[1] != len(self.gamma):
+            raise ValueError(f"x has shape {list(x.shape)}, but d={len(self.gamma)}: [n, d, ...]")
+        grouped = wide(x).unflatten(1, (self.groups, -1)).flatten(2)  # [n, groups, rest]
+        mean = grouped.mean(2, keepdim=True)
+        var = grouped.var(2, correction=0, keepdim=True)
+        x_hat = normalize(grouped, mean, var, eps=self.eps).view(x.shape)
+        along = lambda v: v.view(-1, *[1] * (x.ndim - 2))  # [d] beside [n, d, *places]
+        return (along(self.gamma) * x_hat + along(self.beta)).to(dtype)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.gamma)}, groups={self.groups}, eps={self.eps}"
+
+
 class LayerNormCell(nn.Module):
     """One step of a recurrent network with layer norm.
 

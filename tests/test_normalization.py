@@ -32,10 +32,10 @@ def gradients(out, weights, *inputs):
     return torch.autograd.grad((out * weights).sum(), inputs)
 
 
-def affine(layer, gamma, beta):
+def affine(layer, *values):
     """A layer in float64 with these γ and β."""
     layer = layer.double()
-    for p, value in zip(layer.parameters(), (gamma, beta), strict=True):
+    for p, value in zip(layer.parameters(), values, strict=True):
         p.data.copy_(value)
     return layer
 
@@ -212,6 +212,156 @@ def test_the_cell_does_not_notice_the_scale_of_its_weights():
     exact(cell(x, h), before)
 
 
+# ------------------------------------------------------------------------ RMS norm, group norm
+
+SEQUENCES = [(8, 5), (1, 5), (3, 4, 5), (5,)]
+IMAGES = [(3, 6), (1, 6, 2), (2, 6, 4), (2, 6, 4, 3), (2, 6, 1, 1)]
+
+
+def torchs_rms(layer):
+    theirs = nn.RMSNorm(len(layer.gamma), eps=layer.eps)
+    return affine(theirs, layer.gamma.data)
+
+
+def torchs_group(layer):
+    theirs = nn.GroupNorm(layer.groups, len(layer.gamma), eps=layer.eps)
+    return affine(theirs, layer.gamma.data, layer.beta.data)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.1, torch.finfo(torch.float64).eps])
+@pytest.mark.parametrize("shape", SEQUENCES)
+def test_rms_norm_is_torchs(shape, eps):
+    ours = affine(norm.RMSNorm(5, eps=eps), randn(5))
+    assert_same(ours, torchs_rms(ours), 3 * randn(*shape) + 2)
+    assert_same(ours.eval(), torchs_rms(ours), randn(*shape))
+
+
+def test_rms_norms_default_eps_is_that_of_our_layers_and_not_torchs():
+    x = 1e-3 * randn(4, 5)  # as small as √ε
+    exact(norm.RMSNorm(5).double()(x), nn.RMSNorm(5, eps=1e-5).double()(x))
+    assert (norm.RMSNorm(5).double()(x) - nn.RMSNorm(5).double()(x)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.1])
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+@pytest.mark.parametrize("shape", IMAGES)
+def test_group_norm_is_torchs(shape, groups, eps):
+    ours = affine(norm.GroupNorm(6, groups, eps=eps), randn(6), randn(6))
+    assert_same(ours, torchs_group(ours), 3 * randn(*shape) + 2)
+    assert_same(ours.eval(), torchs_group(ours), randn(*shape))
+
+
+def test_a_group_of_one_value_gives_its_shift():
+    layer, x = affine(norm.GroupNorm(6, 6), randn(6), randn(6)), randn(3, 6)
+    exact(layer(x), layer.beta.expand(3, 6))
+    exact(torchs_group(layer)(x), layer.beta.expand(3, 6))  # of one example torch refuses it
+
+
+def test_group_norm_lies_between_layer_norm_and_instance_norm():
+    x = randn(3, 6, 4)
+    layer = F.layer_norm(x, (6, 4))
+    exact(norm.GroupNorm(6, 1).double()(x), layer)
+    exact(norm.GroupNorm(6, 6).double()(x), F.instance_norm(x))
+    exact(norm.GroupNorm(6, 1).double()(x[:, :, 0]), norm.LayerNorm(6).double()(x[:, :, 0]))
+
+
+def test_rms_norm_of_examples_with_mean_zero_is_layer_norm():
+    x = randn(7, 5)
+    x = x - x.mean(1, keepdim=True)
+    exact(norm.RMSNorm(5).double()(x), norm.LayerNorm(5).double()(x))
+    assert (norm.RMSNorm(5).double()(x + 1) - norm.LayerNorm(5).double()(x + 1)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "layer", [norm.RMSNorm(6, eps=0.0).double(), norm.GroupNorm(6, 2, eps=0.0).double()]
+)
+def test_the_scale_of_an_example_is_not_noticed(layer):
+    x = randn(4, 6)
+    exact(layer(x * torch.tensor([1e-9, 0.5, 3.0, 1e9])[:, None].double()), layer(x))
+
+
+@pytest.mark.parametrize("layer", [norm.RMSNorm(6), norm.GroupNorm(6, 2)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32_and_comes_back(layer, dtype):
+    x = (300 * randn(4, 6)).to(dtype)  # whose squares overflow in float16
+    assert layer(x).dtype == dtype
+    torch.testing.assert_close(layer(x), layer(x.float()).to(dtype), rtol=0, atol=0)
+    with pytest.raises(TypeError, match="x is torch.int64; give floating point numbers"):
+        layer(torch.ones(4, 6, dtype=torch.int64))
+
+
+class WrongRMS(norm.RMSNorm):
+    def __init__(self, formula):
+        super().__init__(5, eps=0.1)
+        affine(self, randn(5))
+        self.formula = formula
+
+    def forward(self, x):
+        return self.formula(x, x.square().mean(-1, keepdim=True), self.eps) * self.gamma
+
+
+class WrongGroup(norm.GroupNorm):
+    def __init__(self, formula):
+        super().__init__(6, 2, eps=0.1)
+        affine(self, randn(6), randn(6))
+        self.formula = formula
+
+    def forward(self, x):
+        return self.formula(self, x)
+
+
+def grouped(layer, x, *, correction=0, places=True, after=lambda z: z):
+    """Group norm with its parts exchanged."""
+    z = x.unflatten(1, (layer.groups, -1))
+    dims = list(range(2, z.ndim)) if places else [2]
+    mean, var = z.mean(dims, keepdim=True), z.var(dims, correction=correction, keepdim=True)
+    z = after(norm.normalize(z, mean, var, eps=layer.eps).view(x.shape))
+    gamma, beta = (v.view(-1, *[1] * (x.ndim - 2)) for v in (layer.gamma, layer.beta))
+    return gamma * z + beta
+
+
+def interleaved(layer, x):
+    z = x.unflatten(1, (-1, layer.groups)).transpose(1, 2).flatten(1, 2)
+    back = lambda z: z.unflatten(1, (layer.groups, -1)).transpose(1, 2).flatten(1, 2)
+    return grouped(layer, z, after=back)
+
+
+RIGHT_AND_WRONG = {
+    "rms": (WrongRMS(lambda x, ms, eps: x / (ms + eps).sqrt()), True),
+    "rms: mean taken off": (
+        WrongRMS(lambda x, ms, eps: norm.normalize(x, x.mean(-1, keepdim=True), ms, eps=eps)),
+        False,
+    ),
+    "rms: eps outside of the root": (WrongRMS(lambda x, ms, eps: x / (ms.sqrt() + eps)), False),
+    "rms: no root": (WrongRMS(lambda x, ms, eps: x / (ms + eps)), False),
+    "rms: a sum for the mean": (WrongRMS(lambda x, ms, eps: x / (5 * ms + eps).sqrt()), False),
+    "rms: over the batch": (
+        WrongRMS(lambda x, ms, eps: x / (x.square().mean(0, keepdim=True) + eps).sqrt()),
+        False,
+    ),
+    "group": (WrongGroup(grouped), True),
+    "group: n − 1": (WrongGroup(partial(grouped, correction=1)), False),
+    "group: each place by itself": (WrongGroup(partial(grouped, places=False)), False),
+    "group: every second channel": (WrongGroup(interleaved), False),
+    "group: gain before": (
+        WrongGroup(lambda m, x: grouped(m, x * m.gamma[:, None])),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT_AND_WRONG)
+def test_torchs_norms_tell_wrong_ones_apart(name):
+    layer, right = RIGHT_AND_WRONG[name]
+    torchs = torchs_rms if isinstance(layer, norm.RMSNorm) else torchs_group
+    x = randn(4, 6, 5) + 1
+    if right:
+        assert_same(layer, torchs(layer), x)
+    else:
+        with pytest.raises(AssertionError):
+            assert_same(layer, torchs(layer), x)
+
+
 # ------------------------------------------------------------------------ weight norm
 
 
@@ -323,6 +473,11 @@ def convolutions():
     return nn.Sequential(nn.Conv2d(1, 2, 3), *middle, nn.Flatten(), nn.Linear(8, 3))
 
 
+def grouped_convolutions():
+    layers = [nn.Conv2d(1, 4, 3), norm.GroupNorm(4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)]
+    return nn.Sequential(*layers)
+
+
 def transposed():
     up = norm.weight_norm(nn.ConvTranspose2d(2, 4, 2, groups=2))
     return nn.Sequential(nn.Conv2d(1, 2, 3), up, nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
@@ -334,6 +489,9 @@ NETS = {
     "batch norm and dropout": (partial(mlp, [6, 5, 3], norm=norm.BatchNorm, keep=0.7), flat),
     "batch norm, 2-d, and local response norm": (convolutions, images),
     "layer norm": (partial(mlp, [6, 5, 3], norm=norm.LayerNorm), flat),
+    "RMS norm": (partial(mlp, [6, 5, 3], norm=norm.RMSNorm), flat),
+    "group norm": (partial(mlp, [6, 6, 4, 3], norm=partial(norm.GroupNorm, groups=2)), flat),
+    "group norm, 2-d": (grouped_convolutions, images),
     "layer-normalized recurrent cell": (Reader, signals),
     "weight norm": (weighted, flat),
     "weight norm, transposed": (transposed, images),
@@ -365,6 +523,16 @@ REFUSED = [
     (lambda: norm.LayerNorm(-2), "d=-2 must be"),
     (lambda: norm.LayerNorm(3, eps=float("nan")), "eps=nan is outside"),
     (lambda: norm.LayerNorm(1)(torch.ones(2, 3)), r"shape \[2, 3\], but d=1: \[..., d\]"),
+    (lambda: norm.RMSNorm(0), "d=0 must be a positive"),
+    (lambda: norm.RMSNorm(3, eps=-1), r"eps=-1 is outside \[0, inf\)"),
+    (lambda: norm.RMSNorm(1)(torch.ones(2, 3)), r"shape \[2, 3\], but d=1: \[..., d\]"),
+    (lambda: norm.RMSNorm(1)(torch.tensor(1.0)), r"shape \[\], but d=1: \[..., d\]"),
+    (lambda: norm.GroupNorm(0, 1), "d=0 must be a positive"),
+    (lambda: norm.GroupNorm(6, 4), "groups=4 does not divide d=6 channels"),
+    (lambda: norm.GroupNorm(6, 0), "groups=0 does not divide d=6 channels"),
+    (lambda: norm.GroupNorm(6, 2, eps=-1), r"eps=-1 is outside \[0, inf\)"),
+    (lambda: norm.GroupNorm(6, 2)(torch.ones(2, 4)), r"shape \[2, 4\], but d=6: \[n, d, ...\]"),
+    (lambda: norm.GroupNorm(6, 2)(torch.ones(6)), r"shape \[6\], but d=6: \[n, d, ...\]"),
     (lambda: norm.full_statistics(mlp([2, 2]), torch.ones(3, 2)), "Sequential has no BatchNorm"),
     (lambda: norm.weight_norm(nn.ReLU()), r"ReLU has no weight \[n_out, n_in, ...\]"),
     (lambda: norm.weight_norm(nn.BatchNorm1d(3)), "BatchNorm1d has no weight"),
