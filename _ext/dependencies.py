@@ -229,7 +229,8 @@ def slice_of(sources: list[str], apart: set[str], without: set[str] = frozenset(
             continue
         text = "\0".join([inside, name, *map(without_words, nodes)])
         h.update(text.encode() + b"\0")
-        for path in sorted((ROOT / "nettrain").glob("*.npz")):
+        shipped = [p for kind in ("*.npz", "*.txt.gz") for p in (ROOT / "nettrain").glob(kind)]
+        for path in sorted(shipped):
             if path.name in text:
                 h.update(path.read_bytes())
     return h.hexdigest()

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import os
+import string
 import tarfile
 import warnings
 import zlib
@@ -165,6 +166,49 @@ def digits() -> Data:
     images, labels = _drawn(load_digits().images, load_digits().target)
     order = np.random.RandomState(0).permutation(len(labels))
     return _data("Digits 8x8", images[order, None], labels[order], (1_200, 1_497))
+
+
+# The characters of `austen`: a character's place here is its number.
+CHARACTERS = (
+    f"\n\f !\"&'()*,-.{string.digits}:;?{string.ascii_uppercase}[]_{string.ascii_lowercase}"
+)
+
+
+def austen(*, context: int = 32, n: int = 4_000) -> Data:
+    """Jane Austen's six novels by characters: x [n, context], and y [n, context] what follows each.
+
+    Numbers of `CHARACTERS`, 0 ... 80, int64; y[i, t] stands after x[i, t]. n windows of four novels
+    train, n / 8 of Northanger Abbey choose, n / 4 of Persuasion test; none overlaps another. Public
+    domain; ships with the package, provenance in nettrain/austen.md. Raises ValueError for a
+    context below 1, for n < 8 and for more windows than the novels have.
+    """
+    if context < 1:
+        raise ValueError(f"context={context} must be at least 1 character")
+    texts, counts = _novels(), (n, n // 8, n // 4)
+    most = min((len(text) - 1) // context * part for text, part in zip(texts, (1, 8, 4)))
+    if not 8 <= n <= most:
+        raise ValueError(
+            f"n={n} is outside [8, {most}], the novels have no more for context={context}"
+        )
+    random = _random(0)
+    splits = (_windows(text, context, m, random) for text, m in zip(texts, counts, strict=True))
+    return Data(f"Austen, {context} characters", *splits).to(device())
+
+
+def _novels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Emma, Mansfield Park, Pride and Prejudice and Sense and Sensibility; Northanger Abbey;
+    Persuasion: numbers of their characters, int64."""
+    text = np.frombuffer(gzip.decompress((files("nettrain") / "austen.txt.gz").read_bytes()), "u1")
+    ends = np.flatnonzero(text == ord("\f"))  # parts the novels
+    ids = np.searchsorted(np.frombuffer(CHARACTERS.encode(), "u1"), text)
+    return ids[: ends[3]], ids[ends[3] + 1 : ends[4]], ids[ends[4] + 1 :]
+
+
+def _windows(text: np.ndarray, context: int, n: int, random: np.random.RandomState) -> Split:
+    """n of the pieces that a text is cut into, in random order."""
+    pieces = random.permutation((len(text) - 1) // context)[:n]
+    at = pieces[:, None] * context + np.arange(context)
+    return Split(torch.as_tensor(text[at]), torch.as_tensor(text[at + 1]))
 
 
 # ---- generated data: 60 % / 20 % / 20 %, classes balanced

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import tarfile
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,17 @@ from sklearn.datasets import load_digits, make_moons
 from sklearn.linear_model import LogisticRegression
 
 from nettrain import data
-from nettrain.data import cifar10, digits, fashion, fashion_mnist, mnist, mnist1d, moons, spirals
+from nettrain.data import (
+    austen,
+    cifar10,
+    digits,
+    fashion,
+    fashion_mnist,
+    mnist,
+    mnist1d,
+    moons,
+    spirals,
+)
 
 GENERATED = [mnist1d, spirals, moons]
 OFFLINE = [
@@ -290,6 +301,140 @@ def test_digits_are_scikit_learns_in_another_order():
 
     assert pairs(back, y) == pairs(images.astype(np.int32), labels)
     assert not np.array_equal(y.numpy(), labels)
+
+
+# ---- Austen's novels
+
+SHIPPED_TEXT = files("nettrain") / "austen.txt.gz"
+
+
+@pytest.fixture(scope="module")
+def novels() -> list[str]:
+    return gzip.decompress(SHIPPED_TEXT.read_bytes()).decode("ascii").split("\f")
+
+
+def read(ids) -> str:
+    return "".join(data.CHARACTERS[i] for i in ids.tolist())
+
+
+def assert_windows(d, novels):
+    """Each split stands in its novels and in no others, in pieces that do not overlap."""
+    texts = ["\f".join(novels[:4]), novels[4], novels[5]]
+    for k, s in enumerate(splits(d)):
+        windows = [read(x) + read(y[-1:]) for x, y in zip(s.x, s.y, strict=True)]
+        starts = np.sort([texts[k].find(w) for w in windows])
+        assert torch.equal(s.x[:, 1:], s.y[:, :-1]) and starts[0] >= 0
+        assert (np.diff(starts) > 0).all() and not (starts % s.x.shape[1]).any()  # pieces of it
+        assert starts[0] < len(texts[k]) / 4 and starts[-1] > 3 / 4 * len(texts[k])  # all over it
+        for other in texts[:k] + texts[k + 1 :]:
+            assert sum(w in other for w in windows) <= 1  # a phrase may come back
+
+
+def test_shipped_novels_are_those_of_the_provenance_page(novels):
+    page = (files("nettrain") / "austen.md").read_text(encoding="utf-8")
+    shipped = SHIPPED_TEXT.read_bytes()
+    assert re.search(r"\| sha256 \| `(\w{64})` \|", page)[1] == hashlib.sha256(shipped).hexdigest()
+    text = "\f".join(novels)
+    assert f"{len(shipped):,} bytes" in page and f"{len(text):,} characters" in page
+    assert f"| characters of each | {', '.join(str(len(novel)) for novel in novels)} |" in page
+    names = re.search(r"\| order \| (.*) \|", page)[1].split(", ")
+    assert [novel[: len(name)].lower() for novel, name in zip(novels, names, strict=True)] == [
+        name.lower() for name in names
+    ]
+    assert "".join(sorted(set(text))) == data.CHARACTERS and len(data.CHARACTERS) == 81
+    assert set("".join(novels[4:])) <= set("".join(novels[:4]))  # as the page says
+
+
+@pytest.mark.parametrize(
+    "how, sizes, context",
+    [
+        ({}, (4_000, 500, 1_000), 32),
+        ({"context": 64, "n": 80}, (80, 10, 20), 64),
+        ({"context": 1, "n": 8}, (8, 1, 2), 1),
+        ({"n": 11}, (11, 1, 2), 32),
+    ],
+)
+def test_austen_is_windows_of_characters_and_what_follows_each(how, sizes, context):
+    d = austen(**how)
+    assert tuple(len(s) for s in splits(d)) == sizes and d.shape == (context,)
+    for s in splits(d):
+        assert s.x.dtype == s.y.dtype == torch.int64
+        assert s.x.shape == s.y.shape == (len(s), context)
+        assert torch.equal(s.x[:, 1:], s.y[:, :-1])
+        assert 0 <= s.x.min() and s.x.max() <= 80
+    assert same(d, austen(**how))
+    assert repr(d).startswith(f"Austen, {context} characters: {sizes[0]} / {sizes[1]} / ")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_four_novels_train_one_chooses_one_tests_and_no_windows_overlap(at_base, novels, number):
+    d = at_base(lambda: austen(context=40, n=80), number)
+    assert_windows(d, novels)
+
+
+def cut(text, context, n, random, *, ahead=1, stride=None):
+    """Windows as `data._windows` takes them, with its parts exchanged."""
+    stride = stride or context
+    at = random.permutation((len(text) - context - 2) // stride)[:n, None] * stride
+    at = at + np.arange(context)
+    return data.Split(torch.as_tensor(text[at]), torch.as_tensor(text[at + ahead]))
+
+
+WRONG_WINDOWS = {
+    "labels are the characters themselves": ("_windows", partial(cut, ahead=0)),
+    "labels are the next but one": ("_windows", partial(cut, ahead=2)),
+    "windows overlap": ("_windows", partial(cut, stride=1)),
+    "one novel chooses and tests": ("_novels", lambda: NOVELS()[:2] + NOVELS()[1:2]),
+    "two novels exchanged": ("_novels", lambda: (NOVELS()[0], NOVELS()[2], NOVELS()[1])),
+    "one shuffled text": (
+        "_novels",
+        lambda: tuple(np.concatenate(NOVELS())[k::3] for k in range(3)),
+    ),
+    "the beginning of each novel": ("_novels", lambda: tuple(t[: len(t) // 2] for t in NOVELS())),
+}
+NOVELS = data._novels
+
+
+@pytest.mark.parametrize("name", [None, *WRONG_WINDOWS])
+def test_wrong_windows_are_told_apart(name, novels, monkeypatch):
+    monkeypatch.setattr(data, *WRONG_WINDOWS.get(name, ("_windows", cut)))
+    d = austen(context=40, n=80)
+    if name:
+        with pytest.raises(AssertionError):
+            assert_windows(d, novels)
+    else:
+        assert_windows(d, novels)
+
+
+def test_a_base_draws_other_windows_of_the_same_novels(at_base):
+    first, other, again = (at_base(austen, number) for number in (0, 1, 1))
+    assert same(other, again) and not same(first, other)
+    for a, b in zip(splits(first), splits(other), strict=True):
+        old, new = ({read(x) for x in s.x} for s in (a, b))
+        assert len(old & new) < 0.12 * len(a)  # of all windows, 4 % train, 4 % choose, 7 % test
+        assert not torch.equal(a.x[:, 0], b.x[:, 0])
+        frequencies = [s.x.flatten().bincount(minlength=81) / s.x.numel() for s in (a, b)]
+        torch.testing.assert_close(*frequencies, rtol=0, atol=0.01)
+
+
+def test_all_windows_of_a_novel_can_be_had():
+    d = austen(context=256, n=7_292)  # 1,823 · 256 + 1 characters of Persuasion
+    assert len(d.test) == 1_823 == (466_854 - 1) // 256
+    with pytest.raises(ValueError, match=r"^n=7293 is outside \[8, 7292\], the novels "):
+        austen(context=256, n=7_293)
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ({"n": 7}, r"n=7 is outside \[8, 58356\], the novels have no more for context=32"),
+        ({"context": 0}, "context=0 must be at least 1 character"),
+        ({"context": 500_000}, r"n=4000 is outside \[8, 0\], the novels have no more for .*"),
+    ],
+)
+def test_austen_refuses_what_the_novels_do_not_have(how, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        austen(**how)
 
 
 # ---- generated data

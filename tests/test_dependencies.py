@@ -165,10 +165,11 @@ def test_modules_apart_count_where_a_cell_names_them(package):
     assert slice_of([cell], {"b"}) == before == slice_of([cell], set(), without={"b"})
 
 
-def test_data_that_is_read_counts(package, tmp_path):
-    file = tmp_path / "nettrain" / "b.npz"
+@pytest.mark.parametrize("name", ["b.npz", "b.txt.gz"])
+def test_data_that_is_read_counts(package, tmp_path, name):
+    file = tmp_path / "nettrain" / name
     file.write_bytes(b"one")
-    package("b", "return 1", "return 'b.npz'")
+    package("b", "return 1", f"return {name!r}")
     cells = ["from nettrain.b import first"], ["from nettrain.b import second"]
     before = [slice_of(c, set()) for c in cells]
     file.write_bytes(b"two")
