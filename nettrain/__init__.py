@@ -19,6 +19,7 @@ data            data sets with fixed splits      nas             networks and ru
 matrix_rules    update rules that see a matrix
 averaging       at which weights to evaluate     contenders      Lion, Prodigy, SAM
 groups          rates per tensor, muP
+sequences       the loss of every place
 
 lab: what trains and judges; it imports the algorithms, never the other way round
 training        one run: a plain, seeded loop    study           a search that remembers

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nettrain.normalization import BatchNorm
+from nettrain.normalization import BatchNorm, LayerNorm
 
 
 def conv(c_in: int, c_out: int, kernel: int = 3, **how) -> nn.Conv2d:
@@ -176,6 +176,72 @@ def squeeze_excitation(c: int, *, reduction: int = 16) -> nn.Sequential:
     """`residual`, with the channels of F weighted before the sum.  Hu et al. 2018."""
     body = nn.Sequential(*_two(c, c, conv, {}), SqueezeExcitation(c, reduction=reduction))
     return nn.Sequential(Residual(body), nn.ReLU())
+
+
+# ------------------------------------------------------------------- those of a transformer
+
+
+def pre_norm(width: int, body: nn.Module, *, norm: Callable = LayerNorm) -> Residual:
+    """y = x + F(N(x)): what passes from block to block is never normalized.
+
+    norm  a module class that takes the width. Xiong et al. 2020.
+    """
+    return Residual(nn.Sequential(norm(width), body))
+
+
+def post_norm(width: int, body: nn.Module, *, norm: Callable = LayerNorm) -> nn.Sequential:
+    """y = N(x + F(x)), with the weights of `pre_norm`: the transformer's first form.
+
+    norm  a module class that takes the width. Vaswani et al. 2017.
+    """
+    return nn.Sequential(Residual(body), norm(width))
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """yₜ = Σₛ aₜₛ vₛ,  aₜₛ = softmaxₛ≤ₜ (qₜ · kₛ / √d): a mean of what is here and before.
+
+    queries, keys [..., T, d], values [..., T, d_v] -> [..., T, d_v]. Vaswani et al. 2017, eq. 1,
+    with the mask of their section 3.2.3.
+    """
+    T, d = q.shape[-2:]
+    later = torch.full((T, T), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
+    return (q / d**0.5 @ k.mT + later).softmax(-1) @ v
+
+
+class CausalSelfAttention(nn.Module):
+    """Each place of a sequence reads itself and the places before it, in several heads.
+
+        hₐ = causal_attention(x W_Qₐᵀ, x W_Kₐᵀ, x W_Vₐᵀ),  y = [h₁, ..., h_heads] W_Oᵀ
+
+    [..., T, width] -> same; a head has width / heads features: rows that follow each other in the
+    weights of query, key and value. No biases. Vaswani et al. 2017. Raises ValueError unless heads
+    divides width.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if heads < 1 or width < 1 or width % heads:
+            raise ValueError(f"heads={heads} does not divide width={width}")
+        self.heads = heads
+        self.query, self.key = linear(width, width), linear(width, width)
+        self.value, self.output = linear(width, width), linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # [..., T, width] -> [..., heads, T, width / heads]
+        apart = lambda z: z.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        h = causal_attention(*(apart(layer(x)) for layer in (self.query, self.key, self.value)))
+        return self.output(h.transpose(-3, -2).flatten(-2))
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"
+
+
+def feedforward(width: int, *, factor: int = 4) -> nn.Sequential:
+    """y = W₂ GELU(W₁ x), each place by itself, with factor · width units in between.
+
+    [..., width] -> same. Vaswani et al. 2017; with the activation of Hendrycks & Gimpel 2016.
+    """
+    return nn.Sequential(linear(width, factor * width), nn.GELU(), linear(factor * width, width))
 
 
 def _layer(c_in, c_out, kernel, **how) -> nn.Sequential:

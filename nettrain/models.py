@@ -5,11 +5,19 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nettrain.blocks import conv, linear, plain, residual
+from nettrain.blocks import (
+    CausalSelfAttention,
+    conv,
+    feedforward,
+    linear,
+    plain,
+    pre_norm,
+    residual,
+)
 from nettrain.checks import check_range
 from nettrain.draws import Keyed
 from nettrain.dropout import Dropout, variational_masks
-from nettrain.normalization import BatchNorm
+from nettrain.normalization import BatchNorm, RMSNorm
 
 
 def mlp(
@@ -145,3 +153,54 @@ class DropoutRNN(RNN, Keyed):
 
     def extra_repr(self) -> str:
         return f"keep={self.keep}, masks={self.masks.__name__}"
+
+
+def transformer(
+    classes: int,
+    *,
+    context: int = 32,
+    width: int = 32,
+    heads: int = 2,
+    depth: int = 2,
+    block: Callable = pre_norm,
+    norm: Callable = RMSNorm,
+) -> nn.Sequential:
+    """Reads tokens and says at each place which comes next: attention and a feedforward, in turn.
+
+    [n, T] of token numbers, T ≤ context -> [n, T, classes]: at place t after reading x₁ ... xₜ.
+
+    depth  of layers; each is a block with `CausalSelfAttention` and one with `feedforward`
+    block  `blocks.pre_norm`, or `post_norm`, which has as many weights
+    norm   a module class that takes the width; there is a last one before the outputs
+
+    No biases. Vaswani et al. 2017, the decoder alone. Raises ValueError unless heads divides width,
+    for a context or depth below 1 and for a sequence longer than the context.
+    """
+    if depth < 1:
+        raise ValueError(f"depth={depth} must be at least 1")
+    layers = [TokenEmbedding(classes, width, context)]
+    for _ in range(depth):
+        layers += [block(width, CausalSelfAttention(width, heads), norm=norm)]
+        layers += [block(width, feedforward(width), norm=norm)]
+    return nn.Sequential(*layers, norm(width), linear(width, classes))
+
+
+class TokenEmbedding(nn.Module):
+    """hₜ = E[xₜ] + P[t]: a vector for each token, and one for each place.
+
+    [n, T] of token numbers -> [n, T, width]. The numbers may have a floating point dtype, as in a
+    sweep, which casts x; they are exact up to 2²⁴ in float32 and 256 in bfloat16. Raises ValueError
+    for T > context.
+    """
+
+    def __init__(self, tokens: int, width: int, context: int):
+        super().__init__()
+        if context < 1:
+            raise ValueError(f"context={context} must be at least 1 place")
+        self.token, self.place = nn.Embedding(tokens, width), nn.Embedding(context, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.place.num_embeddings
+        if x.ndim != 2 or x.shape[1] > context:
+            raise ValueError(f"x has shape {list(x.shape)}; give [n, T], T at most {context}")
+        return self.token(x.long()) + self.place.weight[: x.shape[1]]
