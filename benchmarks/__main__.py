@@ -2,9 +2,8 @@
 
 python -m benchmarks [NAME ...]
 
-Without a name optimizer_step, sweep_throughput, scale and imports; "book" needs a book that was
-built at one go (`make clean book`). The search engines have an environment and hours of their own:
-see benchmarks/search.py.
+Without a name all but the book, which needs one that was built at one go (`make clean book`). The
+search engines have an environment and hours of their own: see benchmarks/search.py.
 """
 
 import sys
@@ -15,12 +14,22 @@ from pathlib import Path
 import torch
 
 from _ext.files import read_json, write_json
-from benchmarks import book, imports, optimizer_step, scale, sweep_throughput
+from benchmarks import (
+    book,
+    imports,
+    newer_rules,
+    optimizer_step,
+    scale,
+    sweep_throughput,
+    workloads,
+)
 from benchmarks.machine import machine
 
 BENCHMARKS = {
     "optimizer_step": optimizer_step.run,
     "sweep_throughput": sweep_throughput.run,
+    "workloads": workloads.run,
+    "newer_rules": newer_rules.run,
     "scale": scale.run,
     "imports": imports.run,
     "book": book.run,
