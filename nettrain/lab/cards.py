@@ -219,7 +219,8 @@ def _table(record: dict, said: Judged) -> str:
         agree = f"{agree} of {len(said.bases[name])}"
         state = STATES[said.states[name]]
         rows[name] = _pooled(record, said, name), state, agree, f"{chance:.2f}"
-    return _rows(record, ["Effect, 95 %", "", "Bases agree", "Chance of a next"], rows)
+    head = ["Effect, 95 %", "State", "Bases agree", "Chance of a next"]
+    return _rows(record, head, rows)
 
 
 def _own_table(record: dict) -> str:
