@@ -70,7 +70,7 @@ def lawa(rule: Rule, every: int, window: int) -> Rule:
         theta, *state = rule(theta, g, *state[:own], t=t, **hyper)
         t, now = torch.as_tensor(t, device=theta.device), inner(theta, *state, t=t)
         turn = t % (every * window)  # the newest snapshot takes the place of the oldest
-        due = [turn == every * k % (every * window) for k in range(1, window + 1)]
+        due = [turn == every * k for k in range(window)]
         return theta, *state, *map(torch.where, due, [now] * window, snapshots)
 
     def weights(theta, *state, t):

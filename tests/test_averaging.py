@@ -101,6 +101,13 @@ def test_averages_are_the_sums_that_they_should_be(base):
     is_stochastic(a.swa(base, 3, 7))
 
 
+def test_averages_at_the_edges_of_what_every_window_and_start_may_be():
+    is_exponential(a.ema(o.adam, 0.0), 0.0)
+    for every, other in [(1, 1), (1, 5), (5, 1), (31, 2), (2, 31)]:
+        is_latest(a.lawa(o.adam, every, other), every, other)
+        is_stochastic(a.swa(o.adam, every, other), every, other)
+
+
 EMA, LAWA, SWA = a.ema(o.adam, 0.8), a.lawa(o.adam, 3, 4), a.swa(o.adam, 3, 7)
 
 
@@ -353,6 +360,17 @@ def test_a_wrong_schedule_free_sgd_is_told_apart(wrong):
 def test_a_wrong_schedule_free_adamw_is_told_apart(change):
     is_schedule_free_adamw(adamw_gone_wrong(None))
     told_apart(is_schedule_free_adamw, adamw_gone_wrong(change))
+
+
+def test_states_and_defaults_of_the_schedule_free_rules():
+    """The defaults are those of the authors' code."""
+    adam = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "decay": 0.0}
+    assert o.state_names(a.schedule_free_sgd) == ["z", "x", "s"]
+    assert o.state_names(a.schedule_free_adamw) == ["z", "x", "s", "v"]
+    assert o.hyperparameters(a.schedule_free_sgd) == {"lr": 1.0, "beta1": 0.9}
+    assert o.hyperparameters(a.schedule_free_adamw) == {"lr": 2.5e-3} | adam
+    for rule in (a.schedule_free_sgd, a.schedule_free_adamw):
+        o.check_hyper(rule, o.hyperparameters(rule))
 
 
 def test_schedule_free_without_interpolation_is_sgd_and_its_polyak_average():

@@ -247,8 +247,11 @@ def test_prodigy_waits_while_there_is_no_gradient(path):
 def test_state_and_hyperparameters_are_read_from_the_signature():
     assert o.state_names(c.lion) == ["m"]
     assert o.state_names(c.prodigy) == ["m", "v", "s", "r", "d", "w"]
-    for rule in RULES:
-        o.check_hyper(rule, o.hyperparameters(rule))
+    lion = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.99, "decay": 0.0}  # defaults of the authors' code
+    prodigy = {"lr": 1.0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "decay": 0.0, "d0": 1e-6}
+    for rule, defaults in ((c.lion, lion), (c.prodigy, prodigy)):
+        assert o.hyperparameters(rule) == defaults
+        o.check_hyper(rule, defaults)
     assert o.is_coordinatewise(c.lion) and not o.is_coordinatewise(c.prodigy)
 
 
