@@ -100,7 +100,7 @@ def test_a_claim_that_waits_shows_its_own_base_and_no_verdict():
     text = cards.told(made, nothing)
     assert text == (
         "T1a: not replicated yet. The run on this page, which alone gives no verdict: "
-        "SGD, 1: 0.9 points [0.5, 1.3], 32 pairs. Toy <data>."
+        "SGD, 1: m: 0.9 points [0.5, 1.3], 32 pairs. Toy <data>."
     )
     card = cards.verdict(made, nothing)
     assert card.startswith(
@@ -141,6 +141,14 @@ def test_a_claim_of_several_conditions_has_a_table():
     assert "SGD, 1: 0.9 points [0.5, 1.3], 32 pairs; Adam, 1: 0.9" in card
 
 
+def test_a_factor_keeps_its_capitals():
+    made = claimed("SGD", "Adam", factors=["MNIST"])
+    effects = {"SGD": [0.40, 0.41, 0.39, 0.40], "Adam": [0.01, 0.0, 0.02, 0.01]}
+    text = cards.told(made, stored(made, effects, error=0.01))
+    assert "T1a: no difference that matters." in text
+    assert "At half the margin: depends on MNIST." in text
+
+
 def test_an_exact_claim_shows_error_and_tolerance():
     made = claimed("", factors=[], verdict="false")
     made["conditions"] = {"": {"error": 0.5, "tolerance": 1e-12}}
@@ -149,7 +157,7 @@ def test_an_exact_claim_shows_error_and_tolerance():
 
 def test_a_symbol_keeps_its_size_at_the_beginning():
     made = claimed("η = 1")
-    assert ": η = 1: 0.9" in cards.told(made, {"claims": {}})
+    assert ": η = 1: m: 0.9" in cards.told(made, {"claims": {}})
 
 
 def test_the_summary_says_everything_of_every_claim():
@@ -166,5 +174,5 @@ def test_the_summary_says_everything_of_every_claim():
         "",
         "- *m*. A difference of at most 0.5 points does not matter.",
         "- The run on this page, which alone gives no verdict:",
-        "- 0.9 points [0.5, 1.3], 32 pairs.",
+        "- M: 0.9 points [0.5, 1.3], 32 pairs.",
     ]

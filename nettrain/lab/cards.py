@@ -121,6 +121,12 @@ def _here(record: dict, condition: str) -> str:
     return f"{span(c['effect'], c['low'], c['high'], record['unit'])}, {c['n']} pairs"
 
 
+def _alone(record: dict, condition: str) -> str:
+    """The claim's sentence with what this base alone found."""
+    c = record["conditions"][condition]
+    return f"{sentence(record, c['effect'], c['low'], c['high'])}, {c['n']} pairs"
+
+
 def _pooled(record: dict, said: Judged, condition: str) -> str:
     p = said.pooled[condition]
     return span(p.mean, *p.interval, record["unit"])
@@ -140,7 +146,7 @@ def _sensitivity(said: Judged) -> str:
         for k, size in ((0.5, "half"), (2.0, "twice"))
         if said.sensitivity[k] != said.verdict
     ]
-    return f"{'; '.join(other)}.".capitalize() if other else ""
+    return _upper(f"{'; '.join(other)}.") if other else ""
 
 
 def _amended(said: Judged) -> str:
@@ -151,7 +157,8 @@ def _lines(record: dict, said: Judged | None) -> list[str]:
     """What stands under the verdict, in sentences."""
     names = list(record["conditions"])
     if said is None:
-        found = [f"{label(n)}: {_here(record, n)}" if n else _here(record, n) for n in names]
+        tell = _here if "verdict" in record else _alone
+        found = [f"{label(n)}: {tell(record, n)}" if n else tell(record, n) for n in names]
         found = [f"{_upper(line)}." for line in found]
         alone = ["The run on this page, which alone gives no verdict:"]
         alone = alone if "verdict" not in record else []
@@ -161,7 +168,7 @@ def _lines(record: dict, said: Judged | None) -> list[str]:
         p, start = said.pooled[name], f"{label(name)}: " if name else ""
         text = start + sentence(record, p.mean, *p.interval)
         lines.append(f"{_upper(text)}; {STATES[said.states[name]]}. ")
-        lines[-1] += f"{_strength(record, said, name).capitalize()}."
+        lines[-1] += f"{_strength(record, said, name)}."
     lines.append(_sensitivity(said))
     if said.amended:
         lines.append(_amended(said))
