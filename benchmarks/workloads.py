@@ -9,11 +9,10 @@ from benchmarks.machine import line, seconds
 from nettrain import blocks, data
 from nettrain.lab.sweep import Sweep
 from nettrain.lab.training import batches
-from nettrain.losses import cross_entropy
+from nettrain.losses import cross_entropy, token_cross_entropy
 from nettrain.models import cnn, mlp, transformer
 from nettrain.normalization import GroupNorm, RMSNorm
 from nettrain.optimizers import adam
-from nettrain.sequences import token_cross_entropy
 
 RUNS = (1, 64)  # 64: a tuned method, 16 seeds for each of four rates
 STEPS = 20

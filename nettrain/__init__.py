@@ -18,8 +18,7 @@ checks          what a number may be             bayesian        Gaussian proces
 data            data sets with fixed splits      nas             networks and rules, searched for
 matrix_rules    update rules that see a matrix
 averaging       at which weights to evaluate     contenders      Lion, Prodigy, SAM
-groups          rates per tensor, muP
-sequences       the loss of every place
+groups          rates and rules per tensor, muP
 
 lab: what trains and judges; it imports the algorithms, never the other way round
 training        one run: a plain, seeded loop    study           a search that remembers
@@ -28,7 +27,7 @@ protocol        tune alike, judge on new seeds   recording       a function as a
 evidence        a claim, judged by its seeds     figures         how the book draws
 pooling         many bases, one verdict          moving          figures behind a slider
 replications    what all bases say               cards           claims and verdicts in words
-fusing          a rule as one loop
+applying        a rule on a model's tensors      fusing          a rule as one loop
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

@@ -7,7 +7,8 @@ A rule of `optimizers` is evaluated where it stands, at theta. The rules below a
 not change. Before the first step, t = 0, θ' is θ. `readout` gives this function of any rule.
 
 `ema`, `lawa` and `swa` take a rule and return it with more state and the same hyperparameters.
-Running statistics of batch norm belong to θ and have to be computed again at θ'.
+Running statistics of batch norm belong to θ and have to be computed again at θ': `Sweep` and
+`training.fit` do so.
 """
 
 import inspect
@@ -122,6 +123,9 @@ def _averaged(
     step.__signature__ = old.replace(parameters=[*first, *added, *last])
     step.__name__ = f"{rule.__name__}_{name}"
     step.weights = weights
+    if hasattr(rule, "tensorwise"):  # see matrix_rules
+        zeros = lambda theta: tuple(torch.zeros_like(theta) for _ in more)
+        step.tensorwise, step.start = True, lambda theta: (*rule.start(theta), *zeros(theta))
     return step
 
 

@@ -58,6 +58,8 @@ def sam(gradient: Callable, rho: float) -> Callable:
 
     gradient  θ [P] -> (g [P], anything else, such as the loss)
 
+        Sweep(model, sgd, data, gradient=partial(sam, rho=0.05))
+
     What comes back is such a function, too; what else it returns is that of θ itself. It asks for
     two gradients. Where g(θ) = 0 it stays 0. Sharpness-aware minimization: Foret et al. 2021.
     Raises ValueError unless ρ ≥ 0.

@@ -299,15 +299,24 @@ def _check_sample(n: int, noise: float = 0.0) -> None:
 # ---- real data in full: from a local copy, else from the network
 
 
-def fashion_mnist() -> Data:
+def fashion_mnist(folder: str | Path | None = None) -> Data:
     """Pictures of ten kinds of clothes, x [n, 1, 28, 28], 50,000 / 10,000 / 10,000.
 
-    From Debian's package dataset-fashion-mnist where it is installed, else by scikit-learn from
-    OpenML or its cache. Xiao, Rasul & Vollgraf 2017, MIT licence.
+    folder  where the authors' four IDX files are, packed (.gz) or not; None: from Debian's package
+            dataset-fashion-mnist where it is installed, else by scikit-learn from OpenML or its
+            cache
+
+    `fashion` has 10,000 of them without a download. Xiao, Rasul & Vollgraf 2017, MIT licence.
+    Raises FileNotFoundError for a folder that lacks a file and RuntimeError for a damaged one.
     """
-    paths = [_FASHION_FOLDER / f"{name}.gz" for name in _FASHION_SHA256]
+    place = _FASHION_FOLDER if folder is None else Path(folder)
+    paths = [place / f"{name}.gz" for name in _FASHION_SHA256]
+    if folder is not None:
+        paths = [path if path.exists() else path.with_suffix("") for path in paths]
+        if lacks := [path.name for path in paths if not path.exists()]:
+            raise FileNotFoundError(f"{folder} has neither {lacks[0]} nor {lacks[0]}.gz")
     if all(path.exists() for path in paths):
-        parts = [_idx(path, _FASHION_SHA256[path.stem]) for path in paths]
+        parts = [_idx(path, _FASHION_SHA256[path.name.removesuffix(".gz")]) for path in paths]
         images, labels = np.concatenate(parts[::2]), np.concatenate(parts[1::2])
     else:
         advice = f"install Debian's package dataset-fashion-mnist, or {_SHIPPED}"
@@ -364,16 +373,17 @@ def _openml(name: str, data_id: int, shape: tuple, advice: str) -> tuple[np.ndar
 
 
 def _idx(path: Path, sha256: str) -> np.ndarray:
-    """The array in a packed IDX file: 0, 0, 8 for bytes, number of axes, sizes, bytes."""
+    """The array in an IDX file: 0, 0, 8 for bytes, number of axes, sizes, bytes."""
     try:
-        raw = gzip.decompress(path.read_bytes())
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
         found = hashlib.sha256(raw).hexdigest()
     except (OSError, EOFError, zlib.error) as error:
         found = f"none, for it cannot be unpacked ({error})"
     if found != sha256:
         raise RuntimeError(
-            f"{path} is damaged: sha256 of its content {found}, expected {sha256}. "
-            "Install its package again: apt-get install --reinstall dataset-fashion-mnist"
+            f"{path} is damaged: sha256 of its content {found}, expected {sha256}. Get it again, "
+            "as by apt-get install --reinstall dataset-fashion-mnist"
         )
     sizes = np.frombuffer(raw, ">i4", raw[3], offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(sizes)

@@ -1,7 +1,8 @@
 """Losses for classification, and accuracy.
 
 loss(outputs [n, classes], labels [n]) -> the mean over the examples; labels are integers from 0 to
-classes − 1 (`check_labels`). Raises TypeError for labels that are not integers.
+classes − 1 (`check_labels`), for sequences one at each place. Raises TypeError for labels that are
+not integers.
 """
 
 import math
@@ -73,6 +74,19 @@ def _check_shape(shape: torch.Size, y: Tensor) -> None:
         raise TypeError(f"labels are {y.dtype}; class numbers are integers: y.long()")
 
 
+def token_cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+    """−mean over i, t of log softmax(oᵢₜ) at yᵢₜ, for sequences with a label at each place.
+
+    outputs [n, T, classes], labels [n, T], such as the next character of a text -> nats per token;
+    divided by ln 2 it is in bits, and its exponential is the perplexity. Raises ValueError for
+    labels of another shape, TypeError for labels that are not integers.
+    """
+    if out.ndim < 2 or y.shape != out.shape[:-1]:
+        shapes = f"labels {list(y.shape)}, outputs {list(out.shape)}"
+        raise ValueError(f"shapes are {shapes}; give labels [n, T] and outputs [n, T, classes]")
+    return cross_entropy(out.flatten(0, -2), y.flatten())
+
+
 def check_labels(y: Tensor, classes: int, name: str = "labels") -> None:
     """Refuse class numbers [n] outside 0 ... classes − 1 and soft labels [n, classes] that are not
     distributions.
@@ -98,9 +112,10 @@ def of_classes(loss: Callable) -> bool:
 
 
 def accuracy(out: Tensor, y: Tensor) -> Tensor:
-    """Share of the examples whose largest output is their label: outputs [n, classes], labels [n].
+    """Share of the labels at which the output is largest: outputs [n, classes], labels [n].
 
-    NaN where outputs have another shape or labels are not whole numbers.
+    Or of sequences, [n, T, classes] and [n, T]. NaN for other shapes and for labels that are not
+    whole numbers.
     """
-    classes = out.ndim == 2 and not y.is_floating_point()
+    classes = out.ndim > 1 and y.shape == out.shape[:-1] and not y.is_floating_point()
     return (out.argmax(-1) == y).double().mean() if classes else out.new_full((), math.nan)

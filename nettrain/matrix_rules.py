@@ -8,8 +8,9 @@ rule.tensorwise     True: theta is one parameter in its own shape, not a vector 
 rule.start(theta)   the tuple of states before the first step; a state may have a shape of its own
 
 The equations are those of a matrix [m, n] of m outputs and n inputs. A convolution's weight
-[out, in, h, w] is the matrix [out, in · h · w]; a vector is refused. Half precision is computed
-with in float32. A parameter whose gradient is NaN or infinite becomes NaN.
+[out, in, h, w] is the matrix [out, in · h · w]; a vector is refused: `groups.partition` gives the
+biases and gains of a model another rule. Half precision is computed with in float32. A parameter
+whose gradient is NaN or infinite becomes NaN.
 """
 
 import math

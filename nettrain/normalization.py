@@ -7,6 +7,9 @@ Numbers of half precision (float16, bfloat16) are computed with in float32; resu
 of x. Integers are refused by a TypeError.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -95,24 +98,37 @@ def full_statistics(net: nn.Module, x: Tensor) -> nn.Module:
     layers = [m for m in net.modules() if isinstance(m, BatchNorm)]
     if not layers:
         raise ValueError(f"{type(net).__name__} has no BatchNorm layer with running statistics")
-    modes = [(m, m.training) for m in net.modules()]
-    before = [(m, m.rate, m.running_mean.clone(), m.running_var.clone()) for m in layers]
-    net.eval()
+    before = [(m, m.running_mean.clone(), m.running_var.clone()) for m in layers]
     for m in layers:
-        m.training, m.rate = True, 1.0
         m.running_mean.zero_(), m.running_var.zero_()  # else NaN or what is rounded away would stay
     try:
-        net(x)
+        with full_batch(net):
+            net(x)
     except BaseException:
-        for m, _, mean, var in before:
+        for m, mean, var in before:
             m.running_mean.copy_(mean), m.running_var.copy_(var)
         raise
+    return net
+
+
+@contextmanager
+def full_batch(net: nn.Module) -> Iterator[None]:
+    """Inside the block the network is in evaluation mode, but a pass replaces running statistics.
+
+    That is, batch norm's by the batch's, if they were zero before.
+    """
+    modes = [(m, m.training) for m in net.modules()]
+    rates = [(m, m.rate) for m in net.modules() if isinstance(m, BatchNorm)]
+    net.eval()
+    for m, _ in rates:
+        m.training, m.rate = True, 1.0
+    try:
+        yield
     finally:
         for m, mode in modes:
             m.training = mode
-        for m, rate, _, _ in before:
+        for m, rate in rates:
             m.rate = rate
-    return net
 
 
 class LayerNorm(nn.Module):

@@ -190,11 +190,14 @@ RULES = (
 RANGES = {  # name: (lowest, highest, is the highest itself allowed)
     "lr": (0, math.inf, False),
     "rho": (0, 1, False),
+    "beta": (0, 1, False),
     "beta1": (0, 1, False),
     "beta2": (0, 1, False),
     "eps": (0, math.inf, False),
     "decay": (0, math.inf, False),
     "psi": (0, math.inf, False),
+    "d0": (1e-30, math.inf, False),
+    "ratio": (0, math.inf, False),
     "lam1": (0, math.inf, False),
     "lam2": (0, math.inf, False),
     "smooth": (1e-30, math.inf, False),  # √θ² has no slope at 0
@@ -213,11 +216,31 @@ def hyperparameters(rule: Rule) -> dict[str, float]:
     return {p.name: p.default for p in kinds if p.kind is p.KEYWORD_ONLY and p.name != "t"}
 
 
+def starting(rule: Rule, theta: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The rule's state before its first step: zeros like theta, or what the rule's `start` says."""
+    zeros = lambda theta: tuple(torch.zeros_like(theta) for _ in state_names(rule))
+    return getattr(rule, "start", zeros)(theta)
+
+
+def declare_as(rule: Rule, new: Rule) -> Rule:
+    """`new`, a rule made of `rule` with the same states, with all that `rule` declares.
+
+    That is where it is evaluated (`averaging`), and that it sees matrices (`matrix_rules`).
+    """
+    for name in ("weights", "tensorwise", "start"):
+        if hasattr(rule, name):
+            setattr(new, name, getattr(rule, name))
+    return new
+
+
 def is_coordinatewise(rule: Rule, **hyper) -> bool:
     """Whether the rule steps every coordinate as if it were alone, tried out on six numbers.
 
-    A penalty such as λ ‖θ‖₂ couples them: then the step of a vector is not that of its parts.
+    A penalty such as λ ‖θ‖₂ couples them: then the step of a vector is not that of its parts. A
+    rule that sees matrices or whose numbers differ by place (`groups.grouped`) says so.
     """
+    if hasattr(rule, "tensorwise") or hasattr(rule, "factors"):
+        return False
     g = torch.Generator().manual_seed(0)
     draw = lambda: torch.rand(6, generator=g, dtype=torch.float64) + 0.5
     whole = [draw() - 1, draw() - 1, *(draw() for _ in state_names(rule))]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from nettrain.checks import check_range
-from nettrain.optimizers import Rule, hyperparameters
+from nettrain.optimizers import Rule, declare_as, hyperparameters
 
 # ------------------------------------------------------ penalties: θ [P], *, strengths -> number
 
@@ -81,7 +81,7 @@ def _signed(new: Callable, rule: Rule, name: str, more: dict) -> Rule:
     added = [inspect.Parameter(k, kind, default=v) for k, v in more.items()]
     new.__signature__ = old.replace(parameters=[*old.parameters.values(), *added])
     new.__name__ = f"{rule.__name__}_{name}"
-    return new
+    return declare_as(rule, new)
 
 
 def soft_threshold(x, width):

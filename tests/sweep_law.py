@@ -3,6 +3,8 @@
 The run alone is `training.fit` with `adapter.Optimizer`: autograd, in-place updates, one network.
 """
 
+import copy
+
 import pytest
 import torch
 
@@ -34,14 +36,16 @@ def assert_law(work, runs, losses):
 
 
 def alone(work, seed, steps, hyper):
-    """One row by the other path: the network and its losses."""
+    """One row by the other path: the network, as it is evaluated, and its losses."""
     model = training.build(work.model, seed).double()
     how = {"schedule": work.schedule, "clip": work.clip, "loss": work.loss, "batch": work.batch}
-    opt = Optimizer(model.parameters(), work.rule, **hyper)
+    how |= {"gradient": work.gradient}
+    opt = Optimizer(model.named_parameters(), work.rule, by=work.by, **hyper)
     table = training.fit(
         model, work.data, opt, steps=steps, every=steps, seed=seed, show=False, **how
     )
-    return model, table.iloc[0]
+    with training.evaluated(model, opt, work.data.train.x):
+        return copy.deepcopy(model), table.iloc[0]
 
 
 def close(actual, expected):

@@ -674,6 +674,23 @@ def test_fashion_mnist_is_sought_elsewhere_when_a_file_lacks(debian):
         fashion_mnist()
 
 
+def test_fashion_mnist_is_read_from_any_folder_packed_or_not(debian, tmp_path):
+    folder, *_ = debian
+    expected, other = fashion_mnist(), tmp_path / "mine"
+    folder.rename(other)
+    packed = other / "train-labels-idx1-ubyte.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    for where in (other, str(other)):
+        for ours, theirs in zip(splits(fashion_mnist(where)), splits(expected), strict=True):
+            assert torch.equal(ours.x, theirs.x) and torch.equal(ours.y, theirs.y)
+    packed.with_suffix("").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        fashion_mnist(other)
+    name = "train-labels-idx1-ubyte"
+    assert str(caught.value) == f"{other} has neither {name} nor {name}.gz"
+
+
 def test_a_changed_file_of_fashion_mnist_is_refused(debian):
     folder, *_ = debian
     path = folder / "t10k-labels-idx1-ubyte.gz"

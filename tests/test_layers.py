@@ -79,7 +79,9 @@ def test_a_model_knows_layers_and_data_know_nothing():
     assert inside("lab.evidence") == {"data", "lab.cards", "lab.pooling"}
     assert inside("lab.cards") == {"lab.replications"}
     assert inside("lab.replications") == {"lab.pooling"}
-    assert inside("lab.adapter") == {"optimizers", "lab.recording"}
+    rules = {"averaging", "groups", "optimizers"}
+    assert inside("lab.applying") == rules
+    assert inside("lab.adapter") == rules | {"lab.applying", "lab.recording"}
 
 
 def test_no_imports_in_a_circle():

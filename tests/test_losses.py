@@ -1,5 +1,7 @@
 """Losses against torch's and scikit-learn's, values and gradients, alone and in a sweep."""
 
+import math
+import re
 from functools import partial
 
 import pytest
@@ -60,3 +62,66 @@ def test_laws_of_a_loss(o, label):
     others = o[0][[c for c in range(3) if c != label]]
     lead = (o[0, label] - others.max()).item()
     assert (h == 0) == (lead >= 1) and h >= (lead < 0)
+
+
+# ------------------------------------------------------------------------ sequences
+
+_g = torch.Generator().manual_seed(0)
+TEXT = 3 * torch.randn(4, 6, 5, generator=_g, dtype=torch.float64)
+PLACES = torch.randint(5, (4, 6), generator=_g)
+
+
+def test_of_tokens_it_is_torchs_with_its_gradient():
+    ours, theirs = TEXT.clone().requires_grad_(), TEXT.clone().requires_grad_()
+    value, expected = (
+        losses.token_cross_entropy(ours, PLACES),
+        F.cross_entropy(theirs.movedim(-1, 1), PLACES),
+    )
+    value.backward(), expected.backward()
+    torch.testing.assert_close(value, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-14)
+
+
+def test_of_tokens_it_is_the_mean_over_the_places_of_the_loss_of_examples():
+    each = [losses.cross_entropy(TEXT[:, t], PLACES[:, t]) for t in range(6)]
+    torch.testing.assert_close(losses.token_cross_entropy(TEXT, PLACES), torch.stack(each).mean())
+    assert torch.equal(losses.token_cross_entropy(TEXT[:, 0], PLACES[:, 0]), each[0])
+
+
+def test_of_tokens_equal_outputs_cost_the_logarithm_of_their_number():
+    assert losses.token_cross_entropy(torch.zeros(4, 6, 5), PLACES).item() == pytest.approx(
+        math.log(5)
+    )
+
+
+WRONG_OF_TOKENS = {
+    "places and examples exchanged": lambda: losses.cross_entropy(
+        TEXT.transpose(0, 1).flatten(0, 1), PLACES.flatten()
+    ),
+    "the last place alone": lambda: losses.cross_entropy(TEXT[:, -1], PLACES[:, -1]),
+    "a sum over places": lambda: 6 * losses.token_cross_entropy(TEXT, PLACES),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OF_TOKENS)
+def test_a_wrong_loss_of_tokens_is_told_apart(name):
+    assert abs(WRONG_OF_TOKENS[name]() - F.cross_entropy(TEXT.movedim(-1, 1), PLACES)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "out, y, message",
+    [
+        (TEXT, PLACES[:, :5], "labels [4, 5], outputs [4, 6, 5]"),
+        (TEXT, PLACES[:, 0], "labels [4], outputs [4, 6, 5]"),
+        (TEXT.movedim(-1, 1), PLACES, "labels [4, 6], outputs [4, 5, 6]"),
+        (TEXT[0, 0], PLACES[0, 0], "labels [], outputs [5]"),
+    ],
+)
+def test_tokens_of_another_shape_are_refused(out, y, message):
+    with pytest.raises(ValueError, match=re.escape(f"shapes are {message}; give labels [n, T]")):
+        losses.token_cross_entropy(out, y)
+
+
+def test_tokens_that_are_not_integers_are_refused():
+    with pytest.raises(TypeError, match="class numbers are integers"):
+        losses.token_cross_entropy(TEXT, PLACES.double())

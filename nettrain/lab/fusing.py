@@ -145,7 +145,7 @@ def _fits(node: Node, shape: tuple[int, ...] | None) -> bool:
         return False
     if _like(node)[1] is torch.bool and len(set(types)) > 1:
         return False  # compared in which type?
-    spread = {shape, (shape[0], 1), (1, 1), (1,), ()}
+    spread = {shape, (shape[0], 1), (1, shape[1]), (1, 1), (shape[1],), (1,), ()}
     return {_like(x)[0] for x in node.all_input_nodes} <= spread
 
 
@@ -155,11 +155,9 @@ def _source(chosen, inputs, outputs, shape) -> str:
     kinds = {node: _like(node)[0] for node in inputs}
     once, each = [], []
     for node, name in names.items():
-        if kinds[node] == shape:
-            each.append(f"v{name} = {name}[r, i]")
-        else:
-            index = {2: "r, 0" if kinds[node][:1] == shape[:1] else "0, 0", 1: "0", 0: "()"}
-            once.append(f"v{name} = {name}[{index[len(kinds[node])]}]")
+        pairs = zip("ri"[2 - len(kinds[node]) :], kinds[node], strict=True)
+        index = ", ".join("0" if size == 1 else letter for letter, size in pairs)
+        (each if "i" in index else once).append(f"v{name} = {name}[{index or '()'}]")
     value = {node: f"v{name}" for node, name in names.items()}
     for k, node in enumerate(chosen):
         value[node] = f"w{k}"

@@ -195,7 +195,7 @@ def _constant_score(data: Data, metric: str, loss: Callable) -> float:
     split = {"valid": data.valid, "test": data.test}.get(metric.split("_")[0], data.train)
     if split.y.is_floating_point() or not len(split):
         return math.inf
-    y = split.y.long().cpu()
+    y = split.y.flatten().long().cpu()  # of sequences, each place counts
     classes = int(y.max()) + 1
     if metric.endswith("accuracy"):
         return 1 - torch.bincount(y).max().item() / len(y)

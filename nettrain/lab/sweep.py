@@ -20,9 +20,11 @@ from torch.utils._pytree import tree_map
 
 from nettrain import draws, losses
 from nettrain.data import Data, Split
-from nettrain.lab import training
+from nettrain.groups import By
+from nettrain.lab import applying, training
 from nettrain.lab.recording import record
-from nettrain.optimizers import Rule, check_hyper, state_names
+from nettrain.normalization import BatchNorm, full_batch
+from nettrain.optimizers import Rule, check_hyper
 
 CACHE = 1 << 20  # bytes of parameters that are worked on at once on a CPU: about its L2 cache
 
@@ -32,7 +34,7 @@ class Runs:
     """R runs after t steps; `len(runs)` is R, `runs[rows]` selects some and keeps all they know."""
 
     theta: Tensor  # [R, P] parameters
-    state: tuple[Tensor, ...]  # each [R, P], the rule's memory
+    state: tuple[Tensor, ...]  # each [R, P], or [R, ...] as the rule starts it: its memory
     buffers: dict[str, Tensor]  # each [R, ...], the model's: running statistics, keys of masks
     hyper: dict[str, Tensor]  # each [R], float64
     seed: Tensor  # [R]
@@ -81,6 +83,10 @@ class Sweep:
     loss      (outputs, labels) -> number
     schedule  lr [R] -> schedule, as `lambda lr: schedules.cosine(lr, 500)`
     clip      gradient [P] -> gradient [P]
+    gradient  what computes the gradient, of what computes it at one point:
+              `partial(contenders.sam, rho=0.05)`. The loss of a step and running statistics are
+              those that it returns
+    by        (name, shape) -> {hyperparameter: factor} of a tensor, as `groups.weights_only`
     dtype     of parameters and data; float64 for tests
     compile   compile the step of all runs: seconds for each number of rows, then faster steps
     graph     on a GPU repeat a step as one CUDA graph, so that it costs one launch
@@ -102,6 +108,8 @@ class Sweep:
         loss: Callable = losses.cross_entropy,
         schedule: Callable | None = None,
         clip: Callable | None = None,
+        gradient: Callable | None = None,
+        by: By | None = None,
         dtype: torch.dtype = torch.float32,
         compile: bool = False,
         graph: bool = True,
@@ -111,6 +119,7 @@ class Sweep:
         self._most = sys.maxsize  # rows that a GPU's memory holds, as far as is known
         self.model, self.rule, self.data, self.batch = model, rule, data.to(dtype), batch
         self.loss, self.schedule, self.clip, self.dtype = loss, schedule, clip, dtype
+        self.gradient, self.by = gradient, by
         self.device = data.train.x.device
         self.per_epoch = training.steps_per_epoch(len(data.train), batch)
         with torch.random.fork_rng(devices=[]):
@@ -120,6 +129,11 @@ class Sweep:
         training.check_data(self._net, self.data, loss)
         self._shapes = {name: p.shape for name, p in self._net.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
+        like = next(self._net.parameters())
+        self._on = applying.OnVector(rule, self._shapes, by, like)
+        layers = [k for k, m in self._net.named_modules() if isinstance(m, BatchNorm)]
+        both = ("running_mean", "running_var")
+        self._running = {f"{k}.{name}".lstrip(".") for k in layers for name in both}
         self._traced: dict = {}
 
     def _build(self, seed: int) -> nn.Module:
@@ -140,10 +154,11 @@ class Sweep:
             after = {name: b.clone() for name, b in buffers.items()}  # the model writes into these
             return self.loss(self._call(theta, after, x), y), after
 
-        g, (loss, buffers) = grad_and_value(objective, has_aux=True)(theta)
+        gradient = grad_and_value(objective, has_aux=True)  # θ -> g, (loss, buffers)
+        g, (loss, buffers) = (self.gradient(gradient) if self.gradient else gradient)(theta)
         if self.clip:
             g = self.clip(g)
-        theta, *state = self.rule(theta, g, *state, t=t, **hyper)
+        theta, *state = self._on.step(theta, g, *state, t=t, **hyper)
         return theta, state, buffers, loss
 
     def _measure(self, theta, buffers, x, y):
@@ -177,7 +192,7 @@ class Sweep:
         theta = torch.stack([flat[s] for s in seeds]).detach()
         names = [name for name, _ in self._net.named_buffers()]
         buffers = {k: torch.stack([nets[s].get_buffer(k) for s in seeds]) for k in names}
-        state = tuple(torch.zeros_like(theta) for _ in state_names(self.rule))
+        state = tuple(s.contiguous() for s in vmap(self._on.start)(theta))
         return Runs(theta, state, buffers, columns, torch.tensor(seeds, device=self.device), 0)
 
     def _chunks(self, runs: Runs) -> list[Runs]:
@@ -282,23 +297,65 @@ class Sweep:
     @torch.no_grad()
     def evaluate(self, runs: Runs, split: Split) -> tuple[Tensor, Tensor]:
         """(loss [R], accuracy [R]) of every run on a split, in evaluation mode."""
-        self._net.eval()
         split = split.to(self.dtype)
         measure = vmap(self._measure, in_dims=(0, 0, None, None))
         parts = self._chunks(runs)
         if self.device.type == "cpu" and any(isinstance(m, nn.Conv2d) for m in self._net.modules()):
             parts = [runs[[row]] for row in range(len(runs))]  # faster than batched over filters
-        how = lambda part: measure(part.theta, part.buffers, split.x, split.y)
+        pieces = _pieces(split)
+
+        def how(part: Runs) -> tuple[Tensor, Tensor]:
+            theta, buffers = self._evaluated(part)
+            self._net.eval()
+            each = [measure(theta, buffers, s.x, s.y) for s in pieces]
+            shares = [len(s) / len(split) for s in pieces]
+            mean = lambda column: sum(k * m for k, m in zip(shares, column, strict=True))
+            return tuple(map(mean, zip(*each, strict=True)))
+
         parts = [d for part in parts for d in self._by_halves(how, part)]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
+    @torch.no_grad()
+    def _evaluated(self, runs: Runs) -> tuple[Tensor, dict[str, Tensor]]:
+        """(theta [R, P], buffers) where the rule has the networks evaluated.
+
+        Statistics of batch norm are computed there, over all training examples.
+        """
+        if not self._on.evaluated:
+            return runs.theta, runs.buffers
+        weights = vmap(partial(self._on.weights, t=runs.t))
+        theta, buffers = weights(runs.theta, *runs.state), dict(runs.buffers)
+        if self._running:
+            with full_batch(self._net):
+                fresh = vmap(self._statistics, in_dims=(0, 0, None))
+                buffers = fresh(theta, buffers, self.data.train.x)
+        return theta, buffers
+
+    def _statistics(self, theta, buffers, x):
+        """The buffers of one run with the running statistics of all of x."""
+        of = lambda name, b: torch.zeros_like(b) if name in self._running else b.clone()
+        after = {name: of(name, b) for name, b in buffers.items()}
+        self._call(theta, after, x)
+        return after
+
     def network(self, runs: Runs, row: int) -> nn.Module:
-        """One run as a module of its own."""
+        """One run as a module of its own, with the weights at which its rule is evaluated."""
+        [theta], buffers = self._evaluated(runs[[row]])
         net = self._build(int(runs.seed[row]))
-        nn.utils.vector_to_parameters(runs.theta[row].clone(), net.parameters())
+        nn.utils.vector_to_parameters(theta.clone(), net.parameters())
         for name, buffer in net.named_buffers():
-            buffer.copy_(runs.buffers[name][row])
+            buffer.copy_(buffers[name][0])
         return net
+
+
+AT_ONCE = 1_000  # examples with several labels each, such as the tokens of a text, at evaluation
+
+
+def _pieces(split: Split) -> list[Split]:
+    """What is measured at once: a network's outputs for all places of a long text are many."""
+    if split.y.ndim < 2 or split.y.is_floating_point():
+        return [split]
+    return [split[i : i + AT_ONCE] for i in range(0, len(split), AT_ONCE)]
 
 
 def _python_numbers(net: nn.Module) -> dict[str, str]:
@@ -334,6 +391,8 @@ def sweep(
     loss: Callable = losses.cross_entropy,
     schedule: Callable | None = None,
     clip: Callable | None = None,
+    gradient: Callable | None = None,
+    by: By | None = None,
     executor: Executor | None = None,
     **axes,
 ) -> pd.DataFrame:
@@ -343,6 +402,7 @@ def sweep(
 
     axes      hyperparameters of the rule: a number, or a list of numbers to combine
     every     steps between two rows of a run (default: an epoch; always at the end)
+    gradient  and by: as in `Sweep`
     final     at the end measure the whole training split and the test split too
     executor  a pool of processes, or of machines, that shares the rows; what it is given must be
               picklable (`functools.partial(mlp, [196, 32, 10])`, not a lambda). Give each process
@@ -361,6 +421,7 @@ def sweep(
     seeds = [draws.check_seed(s) for s in seeds]
     table = pd.DataFrame(itertools.product(*lists.values(), seeds), columns=[*lists, "seed"])
     how = {"batch": batch, "loss": loss, "schedule": schedule, "clip": clip}
+    how |= {"gradient": gradient, "by": by}
     train = partial(_train, model, rule, data, how, steps=steps, every=every, final=final)
     if executor is None:
         return train(table, show=show)

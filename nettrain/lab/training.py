@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from nettrain import draws
 from nettrain.checks import check_range
 from nettrain.data import Data, Split
 from nettrain.losses import accuracy, check_labels, cross_entropy, of_classes
+from nettrain.normalization import BatchNorm, full_statistics
 
 ORDER = -1  # third number of the key that orders the data; layers count from 0
 
@@ -86,16 +88,19 @@ def fit(
     loss: Callable = cross_entropy,
     schedule: Callable | None = None,
     clip: Callable | None = None,
+    gradient: Callable | None = None,
     show: bool = True,
 ) -> pd.DataFrame:
     """Train a network; one row of the result every `every` steps (default: every epoch).
 
     schedule  lr -> schedule, as `lambda lr: schedules.cosine(lr, steps)`
     clip      gradient [P] -> gradient [P], as `partial(clipping.by_norm, threshold=1)`
+    gradient  as of `backward`
 
     Columns: step, epoch, train_loss (mean over the mini-batches since the last row), valid_loss,
     valid_accuracy. The last row is always that of the end. The network is moved to the data's
-    device and trained in place. Raises ValueError for steps or every below 1 and for labels that
+    device and trained in place. It is measured where the optimizer's rule has it evaluated
+    (`evaluated`). Raises ValueError for steps or every below 1 and for labels that
     do not fit, before the first step.
     """
     check_count("steps", steps)
@@ -113,15 +118,15 @@ def fit(
             for group, rate in rates:
                 group["lr"] = rate(done)
             optimizer.zero_grad()
-            value = loss(net(data.train.x[i]), data.train.y[i])
-            value.backward()
+            value = backward(net, lambda i=i: loss(net(data.train.x[i]), data.train.y[i]), gradient)
             if clip:
                 clip_gradients(net.parameters(), clip)
             optimizer.step()
             running, counted = running + value.item(), counted + 1
             bar.update()
             if (done + 1) % every == 0 or done + 1 == steps:
-                valid_loss, right = evaluate(net, data.valid, loss)
+                with evaluated(net, optimizer, data.train.x):
+                    valid_loss, right = evaluate(net, data.valid, loss)
                 mean = running / counted
                 rows.append((done + 1, (done + 1) / per_epoch, mean, valid_loss, right))
                 bar.set_postfix(valid_loss=f"{valid_loss:.3g}")
@@ -129,6 +134,71 @@ def fit(
     return pd.DataFrame(
         rows, columns=["step", "epoch", "train_loss", "valid_loss", "valid_accuracy"]
     )
+
+
+def backward(net: nn.Module, forward: Callable, gradient: Callable | None = None) -> Tensor:
+    """The loss of a pass forward, with its gradient in every p.grad.
+
+        loss = backward(net, lambda: cross_entropy(net(x), y), partial(sam, rho=0.05))
+        optimizer.step()
+
+    forward   () -> loss
+    gradient  what computes the gradient, of what computes it at one point (`contenders.sam`); it
+              may ask at several. The loss and the buffers, such as running statistics and keys of
+              masks, are those that it returns. None: loss.backward()
+    """
+    if gradient is None:
+        value = forward()
+        value.backward()
+        return value
+    params = [p for p in net.parameters() if p.requires_grad]
+    before = nn.utils.parameters_to_vector(params).detach()
+    start = {name: b.clone() for name, b in net.named_buffers()}
+
+    def at(theta):
+        _put(net, params, theta, start)
+        value = forward()
+        each = torch.autograd.grad(value, params)
+        after = {name: b.clone() for name, b in net.named_buffers()}
+        return torch.cat([g.flatten() for g in each]), (value.detach(), after)
+
+    g, (value, after) = gradient(at)(before)
+    _put(net, params, before, after)
+    for p, own in zip(params, g.split([p.numel() for p in params]), strict=True):
+        p.grad = own.view_as(p).clone()
+    return value
+
+
+@torch.no_grad()
+def _put(net: nn.Module, params: list, theta: Tensor, buffers: dict[str, Tensor]) -> None:
+    for p, own in zip(params, theta.split([p.numel() for p in params]), strict=True):
+        p.copy_(own.view_as(p))
+    for name, b in net.named_buffers():
+        b.copy_(buffers[name])
+
+
+@contextmanager
+def evaluated(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> Iterator[None]:
+    """Inside the block the network stands where the optimizer's rule has it evaluated.
+
+    x  examples [n, ...] from which batch norm's statistics are computed there
+
+    Other networks than those of a rule with `averaging.readout` stay as they are; after the block
+    all are what they were.
+    """
+    if not getattr(optimizer, "averages", False):
+        yield
+        return
+    layers = [m for m in net.modules() if isinstance(m, BatchNorm)]
+    before = [(m, m.running_mean.clone(), m.running_var.clone()) for m in layers]
+    with optimizer.evaluated():
+        if layers:
+            full_statistics(net, x)
+        try:
+            yield
+        finally:
+            for m, mean, var in before:
+                m.running_mean.copy_(mean), m.running_var.copy_(var)
 
 
 def check_count(name: str, value: int | None) -> None:
@@ -149,7 +219,9 @@ def check_data(net: nn.Module, data: Data, loss: Callable) -> None:
     out = net.eval()(data.train.x[:1])
     net.train(training)
     for name in ("train", "valid", "test"):
-        check_labels(getattr(data, name).y, out.shape[-1], f"{name} labels")
+        y = getattr(data, name).y
+        # of sequences, each place has a label
+        check_labels(y.flatten() if out.ndim > 2 else y, out.shape[-1], f"{name} labels")
 
 
 @torch.no_grad()
