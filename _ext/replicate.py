@@ -339,6 +339,8 @@ def surprises(records: dict[str, dict]) -> tuple[list[str], float]:
     for name, record in records.items():
         said = judge(record, found)
         for condition, pooled in said.pooled.items() if said else ():
+            if condition not in record["conditions"]:
+                continue  # not on the page: `evidence.tried`
             now = record["conditions"][condition]
             number += 1
             low, high = pooled.prediction(now["error"])

@@ -14,6 +14,7 @@ from scipy import stats
 
 from nettrain.lab import cards, evidence
 from nettrain.lab.evidence import Claim, interval, paired
+from nettrain.lab.replications import spec
 
 
 def test_interval_covers_the_mean_as_often_as_it_says():
@@ -236,6 +237,33 @@ SAID = [  # of a claim about [1, 2, 3] against [0, 1, 2], with x; and of an exac
     "T: true. Error 0.12, tolerance 0.5. Toy.",
     "Claim T. A <b>. Measured by: a − b. The claim predicts no more than 0.5 points either way.",
 ]
+
+
+@pytest.mark.parametrize(
+    "base, all_of_them, expected", [("0", "0", (1,)), ("0", "1", (1, 5)), ("3", "0", (1, 5))]
+)
+def test_the_page_tries_one_level_and_other_bases_all(monkeypatch, base, all_of_them, expected):
+    monkeypatch.setenv("NETTRAIN_BASE", base)
+    monkeypatch.setenv("NETTRAIN_ALL", all_of_them)
+    assert evidence.tried(1, 5) == expected
+
+
+def test_a_claim_with_levels_may_be_judged_on_some_of_them():
+    factors = {"data": ("digits", "clothes"), "budget": ("×1", "×5")}
+    claim = Claim("T3a", "s", "m", factors=factors, over=("clothes", "×5"))
+    assert claim.factors == ("data", "budget")
+    pair = ([1.0, 2.0], [0.0, 0.5])
+    shown = claim.judge({("digits", "×1"): pair}, "s")
+    every = claim.judge({(d, b): pair for d in factors["data"] for b in factors["budget"]}, "s")
+    assert spec(shown) == spec(every)
+    assert shown["levels"] == [["digits", "clothes"], ["×1", "×5"]]
+    assert shown["factors"] == ["data", "budget"] and len(every["conditions"]) == 4
+    fewer = Claim("T3a", "s", "m", factors=factors | {"budget": ("×1",)}, over=("clothes", "×1"))
+    other = fewer.judge({("digits", "×1"): pair}, "s")
+    assert spec(other) != spec(shown | {"over": other["over"]})
+    message = "claim T3a: budget='×2' is none of ('×1', '×5')"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        claim.judge({("digits", "×2"): pair}, "s")
 
 
 @pytest.mark.parametrize("device", ["", "A card"])

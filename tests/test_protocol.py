@@ -370,3 +370,22 @@ def test_a_grid_is_extended_within_the_range_of_its_hyperparameter(name, values,
 )
 def test_a_grid_is_refined_half_way_to_the_neighbors(values, best, between):
     assert protocol._between(values, best) == pytest.approx(between, rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["valid_loss", "fit_loss", "fit_accuracy", "test_loss"])
+def test_what_is_measured_at_the_end_only_is_measured_while_tuning(trained, monkeypatch, metric):
+    calls = trained(valley(lr=-2.0))
+    fake = protocol.sweep
+
+    def with_ends(*args, **how):
+        table = fake(*args, **how)
+        ends = table["step"] == table["step"].max()
+        for name in ("fit_loss", "test_loss"):
+            table[name] = table["valid_loss"].where(ends & how.get("final", False))
+        return table.assign(fit_accuracy=1 - table["fit_loss"])
+
+    monkeypatch.setattr(protocol, "sweep", with_ends)
+    how = {"tuning_seeds": SEEDS, "seeds": FRESH, "grid": {"lr": RATES}, "metric": metric}
+    fresh, _ = contest({"sgd": {"rule": o.sgd}}, None, data, **how)
+    assert [call["final"] for call in calls] == [metric != "valid_loss"] * (len(calls) - 1) + [True]
+    assert fresh["lr"].unique().tolist() == [0.01]

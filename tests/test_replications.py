@@ -123,6 +123,16 @@ def test_the_order_of_conditions_and_tuples_do_not_change_a_statement():
     assert spec(one) == spec(one | {"factors": ["rule", "data"], "over": ["a", "1"]})
 
 
+def test_a_page_may_show_some_of_the_conditions_that_bases_were_drawn_for():
+    every = record("a", "b", levels=[["a", "b"]])
+    page = every | {"conditions": {"a": None}}
+    found = stored(every, {"a": UP, "b": DOWN})
+    assert judge(page, found) == judge(every, found)
+    assert verdict(page, found) == "depends on rule"
+    less = {"a": UP, "b": UP[:3]}
+    assert verdict(page, stored(every, less)) == WAITING
+
+
 def test_names_of_conditions_and_kinds_of_verdicts():
     assert levels_of("") == () and levels_of("SGD, 1/2 | data") == ("SGD, 1/2", "data")
     words = ("depends on batch size", "supported where settled (2 of 3)", "open", "supported")

@@ -1,8 +1,9 @@
 """A claim, stated before its experiment, and what the paired seeds of one base say about it."""
 
 import json
+import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from importlib.resources import files
 
@@ -28,6 +29,17 @@ def tuning_seeds(n: int = 4) -> range:
     """n seeds to tune with, none of which is in `seeds`."""
     start = seeds(0).start + 50_000
     return range(start, start + n)
+
+
+def tried(*levels) -> tuple:
+    """The levels of a factor that an experiment is tried at: the first one, or all of them.
+
+        for times in tried(1, 5):    # budgets
+
+    The book's own base, 0, is what a reader sees, and tries the first one only; other bases, which
+    are drawn to judge claims, try all. So does base 0 where NETTRAIN_ALL is set to 1.
+    """
+    return levels if base() or os.environ.get("NETTRAIN_ALL") == "1" else levels[:1]
 
 
 def interval(x, statistic: Callable = np.mean, level: float = 0.95) -> tuple[float, float, float]:
@@ -86,7 +98,9 @@ class Claim:
     predicts  "above", or "within" for the claim that there is no difference that matters
     over      "all" conditions; "some", for the claim that there is a case; or the levels of the
               one that decides, ("SGD", "cosine")
-    factors   what its conditions differ in, ("rule", "schedule")
+    factors   what its conditions differ in, ("rule", "schedule"); or with the levels that each is
+              tried at, {"data": ("digits", "clothes"), "budget": ("×1", "×5")}: then a page may
+              show some of the conditions (`tried`)
     reads     the result as a sentence, "the loss is {} <lower|higher>": {} becomes the effect with
               its interval, <a|b> a word for either sign
     because   why the margin has this size
@@ -103,7 +117,8 @@ class Claim:
     _: KW_ONLY
     predicts: str = "above"
     over: str | tuple[str, ...] = "all"
-    factors: tuple[str, ...] = ()
+    factors: tuple[str, ...] | Mapping[str, Sequence[str]] = ()
+    levels: tuple[tuple[str, ...], ...] = ()  # of each factor, if they are given
     reads: str = ""
     because: str = ""
     redrawn: str = ""
@@ -115,6 +130,9 @@ class Claim:
             raise ValueError(f"claim {self.id}: margin={self.margin} must not be negative")
         if self.predicts not in ("above", "within"):
             raise ValueError(f"claim {self.id}: predicts={self.predicts!r} is not above or within")
+        if isinstance(self.factors, Mapping):
+            object.__setattr__(self, "levels", tuple(map(tuple, self.factors.values())))
+            object.__setattr__(self, "factors", tuple(self.factors))
         if isinstance(self.factors, str):
             raise ValueError(f"claim {self.id}: factors={self.factors!r}: give a tuple of names")
         primary = isinstance(self.over, tuple) and len(self.over) == len(self.factors) > 0
@@ -145,7 +163,10 @@ class Claim:
                     f"claim {self.id}: {levels} does not name one level, without |, for each of "
                     f"the factors {self.factors}"
                 )
-        if isinstance(self.over, tuple) and self.over not in pairs:
+            for factor, level, known in zip(self.factors, levels, self.levels):
+                if level not in known:
+                    raise ValueError(f"claim {self.id}: {factor}={level!r} is none of {known}")
+        if isinstance(self.over, tuple) and self.over not in pairs and not self.levels:
             raise ValueError(f"claim {self.id}: over={self.over} is not among {list(pairs)}")
         if not pairs:
             raise ValueError(f"claim {self.id}: there is nothing to judge")
@@ -176,6 +197,8 @@ class Claim:
 
     def _record(self, found: dict, scope: str) -> dict:
         record = asdict(self) | found | {"scope": scope, "device": _device()}
+        if not self.levels:
+            del record["levels"]
         record = json.loads(json.dumps(record))  # tuples as lists, as where it is stored
         _show(cards.told(record), cards.verdict(record), record)
         return record

@@ -60,8 +60,9 @@ def tune(
     3. For each hyperparameter in turn the two values half-way to the best one's neighbors are
        tried, with the others at their best.
 
-    grid  name -> two or more values, each a constant factor from the next; {"lr": RATES} if None
-    how   arguments of `sweep`: steps, every, batch, ...
+    grid    name -> two or more values, each a constant factor from the next; {"lr": RATES} if None
+    metric  "fit_loss" is the loss over all training examples at the end
+    how     arguments of `sweep`: steps, every, batch, ...
 
     A diverged run counts as infinite. Nothing has learned if the best score is above ALIVE times
     that of the best constant prediction. Warns of that, and of a best value that is still
@@ -71,6 +72,7 @@ def tune(
     grid = {n: _grid(rule, n, values) for n, values in (grid or {"lr": RATES}).items()}
     trivial = _constant_score(data, metric, how.get("loss", losses.cross_entropy))
     grown, tables, todo = Counter(), [], grid
+    how = {"final": metric.startswith(("fit_", "test_"))} | how
     while todo:
         tables.append(sweep(model, rule, data, seeds=seeds, **how, **todo))
         best, lowest = _best(rule, tables, grid, metric, along)
@@ -117,6 +119,7 @@ def contest(
     tuning_seeds: Sequence[int],
     seeds: Sequence[int],
     metric: str = "valid_loss",
+    along: str = "last",
     grid: dict[str, Sequence[float]] | None = None,
     **how,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -142,7 +145,7 @@ def contest(
     fresh, tuning = [], []
     for name, method in methods.items():
         args = {"model": model, "data": data, **how, **method}
-        best, table = tune(**args, seeds=tuning_seeds, metric=metric)
+        best, table = tune(**args, seeds=tuning_seeds, metric=metric, along=along)
         tuning.append(table.assign(method=name))
         del args["grid"]
         fresh.append(sweep(**args, seeds=seeds, **best, final=True).assign(method=name))

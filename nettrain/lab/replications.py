@@ -26,10 +26,11 @@ def kept() -> dict:
 
 
 def spec(record: dict) -> str:
-    """A hash of a claim as it is stated, with the names of its conditions."""
+    """A hash of a claim as it is stated, with its factors' levels or its conditions' names."""
     over = record["over"] if isinstance(record["over"], str) else list(record["over"])
     stated = [record[part] for part in SPEC[:-2]] + [over, list(record["factors"])]
-    text = json.dumps([*stated, sorted(record["conditions"])])
+    levels = record.get("levels") or sorted(record["conditions"])
+    text = json.dumps([*stated, levels])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
