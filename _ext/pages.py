@@ -413,7 +413,9 @@ def beyond_peak() -> str:
 
 
 def written(value) -> str:
-    """A number with three digits; yes or no for a truth value."""
+    """A number with three digits, two as a range; yes or no for a truth value."""
+    if isinstance(value, list):
+        return " to ".join(map(written, value))
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, float):

@@ -1,6 +1,7 @@
 """What the numbers depend on, and what the machine can do at most."""
 
 import platform
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,8 +29,14 @@ def line(row: dict) -> str:
 
 def seconds(work: Callable, *, at_least: float = 0.5) -> float:
     """Median seconds of a call of work(), over blocks of calls that take so long together."""
+    return statistics.median(blocks(work, at_least=at_least, fewest=1))
+
+
+def blocks(work: Callable, *, at_least: float = 0.5, fewest: int = 5) -> list[float]:
+    """Seconds of a call of work(), for each of some blocks of calls that take so long together."""
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=at_least).median
+    times = list(timer.blocked_autorange(min_run_time=at_least).times)
+    return times + [timer.timeit(1).median for _ in range(fewest - len(times))]
 
 
 def bandwidth(device: torch.device, numbers: int) -> float:

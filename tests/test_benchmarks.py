@@ -63,22 +63,26 @@ def test_every_benchmark_fills_the_columns_that_goals_read(small, monkeypatch, t
     assert numbers == [1.5, 0, 0.005, 0.005]
 
 
+PEER = {"steps per second": 4.0, "quartiles": [3.0, 5.0], "first s": 2.0}
+
+
 def test_a_configuration_that_fails_costs_only_its_row(small, monkeypatch, tmp_path):
     def fails(device, row, shared, most):
         if row["runs"] == 3:
             raise RuntimeError("no kernel image")
-        return {"steps per second": 8.0}
+        return {"steps per second": 8.0, "quartiles": [6.0, 9.0], "first s": 3.0}
 
     monkeypatch.setattr(sweep_throughput, "measure", fails)
     monkeypatch.setattr(sweep_throughput, "plain", lambda *args: 1.0)
     monkeypatch.setattr(sweep_throughput, "COMPILED", (1,))
-    monkeypatch.setattr(sweep_throughput, "peer", lambda name, count: 4.0)
+    monkeypatch.setattr(sweep_throughput, "peer", lambda name, count: PEER)
     pool = type("Pool", (), {"__enter__": lambda s: s, "__exit__": lambda *a: None})
     pool.map = lambda self, f, *args: map(f, *args)
     monkeypatch.setattr(sweep_throughput, "ProcessPoolExecutor", lambda *a, **k: pool())
     rows = list(sweep_throughput.run(CPU))
     assert [r.get("error") for r in rows] == [None, None, "RuntimeError: no kernel image"]
     assert [r.get("ratio to JAX") for r in rows] == [2.0, 2.0, None]
+    assert rows[0]["ratio's quartiles"] == [6 / 5, 9 / 3] and rows[0]["first / JAX"] == 1.5
     monkeypatch.setattr(optimizer_step, "measure", lambda *args: 1 / 0)
     assert [r["error"] for r in optimizer_step.run(CPU)] == [
         "ZeroDivisionError: division by zero"
