@@ -6,14 +6,14 @@ from functools import partial
 import torch
 
 from benchmarks.machine import line, seconds
-from benchmarks.workloads import workloads
 from nettrain import averaging, contenders, groups, matrix_rules
 from nettrain.lab.sweep import Sweep
+from nettrain.lab.workloads import WORKLOADS
 from nettrain.optimizers import adam, adamw, sgd
 
 RUNS = 16  # a method's seeds
 STEPS = 5
-NAMES = ("MLP, digits", "transformer, Austen")
+NAMES = ("digits", "text")
 
 
 def rules(model: Callable) -> dict[str, dict]:
@@ -44,14 +44,15 @@ def rules(model: Callable) -> dict[str, dict]:
 def run(device: torch.device) -> Iterator[dict]:
     """Microseconds of a step of one of RUNS runs, and how many times Adam's that is."""
     for name in NAMES:
-        model, some, batch, loss = workloads()[name]
-        adams = None
-        for rule, how in rules(model).items():
-            work = Sweep(data=some, batch=batch, loss=loss, **{"model": model} | how)
+        some, adams = WORKLOADS[name](), None
+        own = some.how()
+        del own["steps"]
+        for rule, how in rules(some.model).items():
+            work = Sweep(**own | how)
             runs, _ = work.advance(work.start(range(RUNS), lr=1e-4), 1)
-            own = 1e6 * seconds(partial(work.advance, runs, STEPS)) / RUNS / STEPS
-            adams = adams or own
-            row = {"workload": name, "rule": rule, "runs": RUNS, "batch": batch}
-            row |= {"microseconds": own, "times Adam's": own / adams}
+            each = 1e6 * seconds(partial(work.advance, runs, STEPS)) / RUNS / STEPS
+            adams = adams or each
+            row = {"workload": name, "rule": rule, "runs": RUNS, "batch": some.batch}
+            row |= {"microseconds": each, "times Adam's": each / adams}
             print(line(row), flush=True)
             yield row

@@ -1,6 +1,7 @@
 """The three workloads of the book: steps a second in a sweep, beside the loop that one writes."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -9,8 +10,8 @@ from benchmarks.machine import line, seconds
 from nettrain import blocks, data
 from nettrain.lab.sweep import Sweep
 from nettrain.lab.training import batches
-from nettrain.losses import cross_entropy, token_cross_entropy
-from nettrain.models import cnn, mlp, transformer
+from nettrain.lab.workloads import WORKLOADS, Workload
+from nettrain.models import transformer
 from nettrain.normalization import GroupNorm, RMSNorm
 from nettrain.optimizers import adam
 
@@ -18,19 +19,19 @@ RUNS = (1, 64)  # 64: a tuned method, 16 seeds for each of four rates
 STEPS = 20
 
 
-def workloads() -> dict[str, tuple[Callable, data.Data, int, Callable]]:
-    """name -> (model, data, batch, loss); the transformer after norms, too, and a normed CNN."""
-    text, classes = data.austen(n=1_000), len(data.CHARACTERS)
-    clothes = data.fashion(side=14)
+def workloads() -> list[Workload]:
+    """The book's three; the transformer with norms after its blocks, too, and a normed CNN."""
+    digits, clothes, text = (make() for make in WORKLOADS.values())
+    classes = len(data.CHARACTERS)
     after = partial(transformer, classes, block=blocks.post_norm, norm=RMSNorm)
-    groups = partial(GroupNorm, groups=4)
-    return {
-        "MLP, digits": (partial(mlp, [196, 32, 10]), data.mnist(side=14), 64, cross_entropy),
-        "CNN, clothes": (partial(cnn, (8, 16)), clothes, 64, cross_entropy),
-        "CNN with group norm, clothes": (partial(normed, groups), clothes, 64, cross_entropy),
-        "transformer, Austen": (partial(transformer, classes), text, 8, token_cross_entropy),
-        "transformer, post-norm": (after, text, 8, token_cross_entropy),
-    }
+    groups = partial(normed, partial(GroupNorm, groups=4))
+    return [
+        digits,
+        clothes,
+        replace(clothes, name="clothes, group norm", model=groups),
+        text,
+        replace(text, name="text, post-norm", model=after, data=data.austen()),
+    ]
 
 
 def normed(norm: Callable) -> torch.nn.Module:
@@ -43,28 +44,28 @@ def normed(norm: Callable) -> torch.nn.Module:
 
 def run(device: torch.device) -> Iterator[dict]:
     """Steps a second, summed over runs, of each workload and number of runs."""
-    for name, (model, some, batch, loss) in workloads().items():
-        one = STEPS / seconds(plain(model, some, batch, loss))
+    for some in workloads():
+        one = STEPS / seconds(plain(some))
         for count in RUNS:
-            work = Sweep(model, adam, some, batch=batch, loss=loss)
+            work = Sweep(some.model, adam, some.data, batch=some.batch, loss=some.loss)
             runs = work.start(range(count), lr=1e-3)
             rate = count * STEPS / seconds(partial(work.advance, runs, STEPS))
-            row = {"workload": name, "batch": batch, "runs": count, "steps per second": rate}
-            row |= {"plain loop": one, "ratio": rate / one}
+            row = {"workload": some.name, "batch": some.batch, "runs": count}
+            row |= {"steps per second": rate, "plain loop": one, "ratio": rate / one}
             print(line(row), flush=True)
             yield row
 
 
-def plain(model: Callable, some: data.Data, batch: int, loss: Callable) -> Callable:
+def plain(some: Workload) -> Callable:
     """STEPS steps of the loop that everybody writes, with torch's default Adam."""
-    net, split = model().to(some.train.x.device), some.train
+    net, split = some.model().to(some.data.train.x.device), some.data.train
     optimizer = torch.optim.Adam(net.parameters())
-    stream = batches(len(split), batch, 0, split.x.device)
+    stream = batches(len(split), some.batch, 0, split.x.device)
 
     def work():
         for _, i in zip(range(STEPS), stream):
             optimizer.zero_grad()
-            loss(net(split.x[i]), split.y[i]).backward()
+            some.loss(net(split.x[i]), split.y[i]).backward()
             optimizer.step()
 
     return work
