@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # what puts records into words: the build does it again for every page, without running a lecture
-WORDS = {"lab.cards", "lab.replications", "lab.pooling"}
+WORDS = {"lab.cards", "lab.forest", "lab.replications", "lab.pooling"}
 RUN_PYTHON = ("time", "timeit", "capture", "prun")  # magics
 
 

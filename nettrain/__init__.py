@@ -28,7 +28,7 @@ evidence        a claim, judged by its seeds     figures         how the book dr
 pooling         many bases, one verdict          moving          figures behind a slider
 replications    what all bases say               cards           claims and verdicts in words
 applying        a rule on a model's tensors      fusing          a rule as one loop
-workloads       the problems for general claims
+workloads       the problems for general claims  forest          effects beside margins, drawn
 
 Letters: θ parameters, g gradient, η learning rate `lr`, t number of the step (1, 2, ...), ρ β₁ β₂
 decay rates, ε `eps`. Shapes: n examples, d features, K batch size, R runs, P parameters.

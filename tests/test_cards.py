@@ -1,6 +1,8 @@
 """Claims and verdicts in words: whole cards, letter by letter."""
 
+import html
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,11 @@ from nettrain.lab import cards
 from tests.test_replications import DOWN, FLAT, UP, record, stored
 
 WORDS = {"reads": "", "because": "", "redrawn": "", "nearest": "", "source": ""}
+
+
+def words(card):
+    """What a card says, without its tags."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", card)).split())
 
 
 def claimed(*conditions, **other):
@@ -22,9 +29,9 @@ def claimed(*conditions, **other):
 @pytest.mark.parametrize(
     "unit, expected",
     [
-        ("points", "0.5 points [-1, 2]"),
-        ("%", "0.5 % [-1, 2]"),
-        ("", "0.5 [-1, 2]"),
+        ("points", "0.5 points [−1.0, 2.0]"),
+        ("%", "0.5 % [−1.0, 2.0]"),
+        ("", "0.5 [−1.0, 2.0]"),
         ("doublings", "1.41 times [0.5, 4]"),
         ("doublings per layer", "1.41 times per layer [0.5, 4]"),
         ("decades", "3.16 times [0.1, 100]"),
@@ -36,8 +43,41 @@ def test_an_effect_in_plain_units(unit, expected):
 
 @given(st.floats(-290, 290))
 def test_doublings_are_printed_as_the_ratio(power):
-    number, times = cards.amount(power, "doublings").split()
-    assert times == "times" and float(number) == pytest.approx(2**power, rel=6e-3)
+    text = cards.amount(power, "doublings").removesuffix(" times")
+    back = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", ",")
+    number, _, raised = text.partition(" · 10")
+    found = float(number.translate(back)) * 10.0 ** int(raised.translate(back) or 0)
+    assert found == pytest.approx(2**power, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (0.0, "0"),
+        (-0.25, "−0.25"),
+        (999.4, "999"),
+        (1234.0, "1,230"),
+        (-45_678.0, "−45,700"),
+        (2.8e-17, "2.8 · 10⁻¹⁷"),
+        (-3.1e12, "−3.1 · 10¹²"),
+    ],
+)
+def test_a_number_for_readers(value, expected):
+    assert cards.number(value) == expected
+
+
+@pytest.mark.parametrize(
+    "numbers, expected",
+    [
+        ((0.0443, -0.459, 0.548), "0.04 [−0.46, 0.55]"),
+        ((14.1, 8.13, 20.0), "14.1 [8.1, 20.0]"),
+        ((-30.1, -41.3, -18.9), "−30 [−41, −19]"),
+        ((-0.001, -0.3, 0.2), "0.00 [−0.30, 0.20]"),
+        ((1.0, 1.0, 1.0), "1 [1, 1]"),
+    ],
+)
+def test_an_interval_is_printed_to_the_digits_that_its_width_leaves(numbers, expected):
+    assert cards.span(*numbers, "") == expected
 
 
 @pytest.mark.parametrize("power", [1e4, -1e4, math.inf])
@@ -48,10 +88,10 @@ def test_a_ratio_that_no_number_holds_is_a_power(power):
 @pytest.mark.parametrize(
     "reads, effect, expected",
     [
-        ("the loss is {} <lower|higher>", 2.0, "the loss is 2 points [1, 3] lower"),
-        ("the loss is {} <lower|higher>", -2.0, "the loss is 2 points [1, 3] higher"),
-        ("the gap is {}", -2.0, "the gap is -2 points [-3, -1]"),
-        ("", 2.0, "m: 2 points [1, 3]"),
+        ("the loss is {} <lower|higher>", 2.0, "the loss is 2.0 points [1.0, 3.0] lower"),
+        ("the loss is {} <lower|higher>", -2.0, "the loss is 2.0 points [1.0, 3.0] higher"),
+        ("the gap is {}", -2.0, "the gap is −2.0 points [−3.0, −1.0]"),
+        ("", 2.0, "m: 2.0 points [1.0, 3.0]"),
     ],
 )
 def test_a_sentence_takes_the_word_for_its_sign(reads, effect, expected):
@@ -100,45 +140,47 @@ def test_a_claim_that_waits_shows_its_own_base_and_no_verdict():
     text = cards.told(made, nothing)
     assert text == (
         "T1a: not replicated yet. The run on this page, which alone gives no verdict: "
-        "SGD, 1: m: 0.9 points [0.5, 1.3], 32 pairs. Toy <data>."
+        "SGD, 1: m: 0.90 points [0.50, 1.30], 32 pairs. Toy <data>."
     )
     card = cards.verdict(made, nothing)
     assert card.startswith(
         '<div class="nt-verdict nt-not-replicated-yet" id="T1a" data-claim="T1a">'
     )
-    assert "Toy &lt;data&gt;." in card and "<details>" not in card and "<table>" not in card
+    assert "Toy &lt;data&gt;." in card and "own run:" not in card and "<table>" not in card
+    assert card.count("<svg") == 1 and "… Not replicated yet" in words(card)
     two = claimed("SGD | 1", "Adam | 1", factors=["rule", "data"])
     card = cards.verdict(two, nothing)
-    assert "gives no verdict:</div><div>M:</div>" in card and card.count("<tr>") == 3
-    assert "<td>Adam</td><td>1</td><td data-effect>0.9 points [0.5, 1.3]</td><td>32</td>" in card
+    assert "gives no verdict:</div><div>M:</div>" in card and card.count("<svg") == 2
+    assert "Adam 1 0.90 points [0.50, 1.30] 32" in words(card)
 
 
 def test_a_claim_of_one_condition_is_told_in_sentences():
     made = claimed("", factors=[], reads="the loss is {} <lower|higher>", unit="%")
     found = stored(made, {"": [1.0, 1.0, 1.0, 0.4]}, amended=1)
     text = cards.told(made, found)
-    assert text.startswith("T1a: open. The loss is 0.85 % [0.373, 1.33] lower; leans this way. ")
+    assert text.startswith("T1a: open. The loss is 0.85 % [0.37, 1.33] lower; leans this way. ")
     assert "3 of 4 bases agree; a new one would with probability 0.82." in text
     assert "At half the margin: supported." in text
     assert text.endswith("Amended once. Toy <data>.")
     card = cards.verdict(made, found)
     assert "<table>" not in card
-    assert "<summary>This page's own run</summary>0.9 % [0.5, 1.3], 32 pairs</details>" in card
+    assert "leans this way, 3 of 4 bases agree." in words(card) and card.count("nt-base") == 4
+    assert "This page's own run: 0.90 % [0.50, 1.30], 32 pairs." in words(card)
+    assert "← higher ▒ too small to matter lower →" in words(card)
 
 
 def test_a_claim_of_several_conditions_has_a_table():
     made = claimed("SGD | 1", "Adam | 1", factors=["rule", "data"])
     found = stored(made, {"SGD | 1": UP, "Adam | 1": FLAT}, amended=3)
     card = cards.verdict(made, found)
-    assert "<strong>T1a: depends on rule.</strong>" in card and "nt-depends" in card
-    assert "<tr><th>rule</th><th>data</th><th>Effect, 95 %</th>" in card
-    assert "<tr><td>SGD</td><td>1</td><td data-effect>1.01 points [" in card
-    assert "<td>within the margins</td><td>4 of 4</td><td>1.00</td></tr>" in card
-    assert "Amended 3 times." in card and card.count("<tr>") == 3
-    assert "<div>M:</div>" in card and '<div class="nt-says">s</div>' in card
+    assert words(card).startswith("“s” ± Depends on rule T1a M: rule data Effect, 95 % Bases agree")
+    assert "SGD 1 1.01 points [0.88, 1.15] 4 of 4 Adam 1" in words(card)
+    assert card.count("nt-row nt-for") == 1 and card.count("nt-row nt-same") == 1
+    assert 'title="within the margins"' in card and "with probability SGD, 1 1.00" in card
+    assert "Amended 3 times." in card and card.count("<tr") == 4 and "nt-depends" in card
     made["reads"] = "the loss is {} <lower|higher>"
     assert "<div>The loss is … lower (negative: higher):</div>" in cards.verdict(made, found)
-    assert "SGD, 1: 0.9 points [0.5, 1.3], 32 pairs; Adam, 1: 0.9" in card
+    assert "SGD, 1: 0.90 points [0.50, 1.30], 32 pairs; Adam, 1: 0.90" in card
 
 
 def test_a_factor_keeps_its_capitals():
@@ -152,7 +194,7 @@ def test_a_factor_keeps_its_capitals():
 def test_an_exact_claim_shows_error_and_tolerance():
     made = claimed("", factors=[], verdict="false")
     made["conditions"] = {"": {"error": 0.5, "tolerance": 1e-12}}
-    assert cards.told(made) == "T1a: false. Error 0.5, tolerance 1e-12. Toy <data>."
+    assert cards.told(made) == "T1a: false. Error 0.5, tolerance 10⁻¹². Toy <data>."
 
 
 def test_a_symbol_keeps_its_size_at_the_beginning():
@@ -174,5 +216,5 @@ def test_the_summary_says_everything_of_every_claim():
         "",
         "- *m*. A difference of at most 0.5 points does not matter.",
         "- The run on this page, which alone gives no verdict:",
-        "- M: 0.9 points [0.5, 1.3], 32 pairs.",
+        "- M: 0.90 points [0.50, 1.30], 32 pairs.",
     ]

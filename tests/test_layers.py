@@ -77,7 +77,8 @@ def test_a_model_knows_layers_and_data_know_nothing():
     assert inside("models") <= layers | {"checks"}
     assert inside("data") == inside("lab.pooling") == inside("lab.figures") == set()
     assert inside("lab.evidence") == {"data", "lab.cards", "lab.pooling"}
-    assert inside("lab.cards") == {"lab.replications"}
+    assert inside("lab.cards") == {"lab.forest", "lab.replications"}
+    assert inside("lab.forest") == set()
     assert inside("lab.replications") == {"lab.pooling"}
     rules = {"averaging", "groups", "optimizers"}
     assert inside("lab.applying") == rules

@@ -1,9 +1,10 @@
 """Claims and verdicts in words: the cards of the lectures and the list of them all."""
 
 import html
+import math
 import re
 
-from nettrain.lab import replications
+from nettrain.lab import forest, replications
 from nettrain.lab.replications import Judged
 
 STATES = {
@@ -20,26 +21,54 @@ STATES = {
 # --------------------------------------------------------------------------------- numbers
 
 
+def number(value: float) -> str:
+    """Three digits, with a real minus, "1,020" and powers of ten: "−2.8 · 10⁻¹⁷"."""
+    if 1000 <= abs(value) < 1e6:
+        return f"{float(f'{value:.3g}'):,.0f}".replace("-", "−")
+    digits, _, power = f"{value:.3g}".partition("e")
+    if power:
+        raised = f"10{str(int(power)).translate(RAISED)}"
+        digits = raised if digits == "1" else f"{digits} · {raised}"
+    return digits.replace("-", "−")
+
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def amount(value: float, unit: str) -> str:
     """A number with its unit in plain words: 0.5 doublings are "1.41 times"."""
-    for name, factor in (("doublings", 2.0), ("decades", 10.0)):
+    for name, factor in LOGARITHMS.items():
         if unit.startswith(name):
             return f"{_ratio(value, factor)} times{unit.removeprefix(name)}"
-    return f"{value:.3g} {unit}".strip()
+    return f"{number(value)} {unit}".strip()
+
+
+LOGARITHMS = {"doublings": 2.0, "decades": 10.0}  # units that are printed as ratios
 
 
 def span(effect: float, low: float, high: float, unit: str) -> str:
-    """An effect with its interval: "1.41 times [1.1, 1.8]"."""
-    for name, factor in (("doublings", 2.0), ("decades", 10.0)):
+    """An effect with its interval: "1.41 times [1.1, 1.8]", "0.4 % [−0.2, 1.0]"."""
+    for name, factor in LOGARITHMS.items():
         if unit.startswith(name):
-            ends = f"[{_ratio(low, factor)}, {_ratio(high, factor)}]"
-            return f"{_ratio(effect, factor)} times{unit.removeprefix(name)} {ends}"
-    return f"{amount(effect, unit)} [{low:.3g}, {high:.3g}]"
+            ratios = [_ratio(x, factor) for x in (effect, low, high)]
+            return f"{ratios[0]} times{unit.removeprefix(name)} [{ratios[1]}, {ratios[2]}]"
+    middle, *ends = _alike(effect, low, high)
+    return f"{f'{middle} {unit}'.strip()} [{', '.join(ends)}]"
+
+
+def _alike(effect: float, low: float, high: float) -> list[str]:
+    """Three numbers with as many decimals as half their interval has to its second digit."""
+    half = (high - low) / 2
+    if not 1e-4 < half < 1e4 or abs(effect) > 1e5:
+        return [number(x) for x in (effect, low, high)]
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    text = [f"{x:.{decimals}f}" for x in (effect, low, high)]
+    return [t.replace("-", "−" if float(t) else "") for t in text]
 
 
 def _ratio(power: float, factor: float) -> str:
     """factor to a power, as far as a number can hold it."""
-    return f"{factor**power:.3g}" if abs(power) < 300 else f"{factor:g}^{power:.4g}"
+    return number(factor**power) if abs(power) < 300 else f"{factor:g}^{number(power)}"
 
 
 def sentence(record: dict, effect: float, low: float, high: float) -> str:
@@ -117,7 +146,7 @@ def _here(record: dict, condition: str) -> str:
     """What this base alone found in a condition."""
     c = record["conditions"][condition]
     if "tolerance" in c:
-        return f"error {c['error']:.2g}, tolerance {c['tolerance']:.2g}"
+        return f"error {number(c['error'])}, tolerance {number(c['tolerance'])}"
     return f"{span(c['effect'], c['low'], c['high'], record['unit'])}, {c['n']} pairs"
 
 
@@ -125,11 +154,6 @@ def _alone(record: dict, condition: str) -> str:
     """The claim's sentence with what this base alone found."""
     c = record["conditions"][condition]
     return f"{sentence(record, c['effect'], c['low'], c['high'])}, {c['n']} pairs"
-
-
-def _pooled(record: dict, said: Judged, condition: str) -> str:
-    p = said.pooled[condition]
-    return span(p.mean, *p.interval, record["unit"])
 
 
 def _strength(record: dict, said: Judged, condition: str) -> str:
@@ -193,65 +217,120 @@ def told(record: dict, found: dict | None = None) -> str:
 
 
 def verdict(record: dict, found: dict | None = None) -> str:
-    """The card of a verdict: sentences, or a table where a claim has several conditions."""
+    """The card of a verdict: the claim, its badge, the result as a sentence and a forest plot.
+
+    A claim of several conditions has a table of such plots. How it was measured is folded.
+    """
     said, word = replications.judge(record, found), replications.verdict(record, found)
-    lines = _lines(record, said)
-    many = len(record["conditions"]) > 1
-    if said and many:
-        body = _table(record, said) + _divs(lines[len(said.bases) :])
-    elif many:
-        body = _divs(lines[:1]) + _own_table(record)
+    names = list(said.bases if said else record["conditions"])
+    if "verdict" in record:
+        body = _divs(_lines(record, said))
     else:
-        body = _divs(lines)
-    here = ""
+        alone = "" if said else _divs(["The run on this page, which alone gives no verdict:"])
+        drawn = {name: _drawn(record, said, name) for name in names}
+        axis = forest.axis(list(drawn.values()), record)
+        many = len(names) > 1
+        body = alone + (_rows if many else _line)(record, said, drawn, axis)
+    how = [record["measure"] + "." if record["reads"] else "", record["scope"], margin(record)]
     if said:
-        here = "; ".join(
+        how += [_strengths(record, said), _sensitivity(said)]
+        how += [_amended(said)] if said.amended else []
+        here = [
             f"{label(n)}: {_here(record, n)}" if n else _here(record, n)
             for n in record["conditions"]
-        )
-        here = f"<details><summary>This page's own run</summary>{html.escape(here)}</details>"
-    name = replications.kind(word).replace(" ", "-")
-    head, key = html.escape(f"{record['id']}: {word}."), html.escape(record["id"])
-    quote = f'<div class="nt-says">{html.escape(record["says"])}</div>'
-    end = _divs([f"{record['scope']} {margin(record)}".strip()])
-    start = f'<div class="nt-verdict nt-{name}" id="{key}" data-claim="{key}">'
-    return f'{start}<strong>{head}</strong>{quote}{body}<div class="nt-how">{end}{here}</div></div>'
+        ]
+        how.append(f"This page's own run: {'; '.join(here)}.")
+    folded = _divs(filter(None, map(_upper, filter(None, how))))
+    key = html.escape(record["id"])
+    head = (
+        f'<div class="nt-head"><span class="nt-says">“{html.escape(record["says"])}”</span> '
+        f'{badge(word)} <a class="nt-id" href="#{key}">{key}</a></div>'
+    )
+    kind = replications.kind(word).replace(" ", "-")
+    return (
+        f'<div class="nt-verdict nt-{kind}" id="{key}" data-claim="{key}">{head}{body}'
+        f"<details><summary>How it was measured</summary>{folded}</details></div>"
+    )
 
 
-def _table(record: dict, said: Judged) -> str:
-    """A row for each condition: its levels, the pooled effect, the state, how many bases agree."""
-    rows = {}
-    for name in said.bases:
-        chance, agree = replications.strength(said, name, record["margin"])
-        agree = f"{agree} of {len(said.bases[name])}"
-        state = STATES[said.states[name]]
-        rows[name] = _pooled(record, said, name), state, agree, f"{chance:.2f}"
-    head = ["Effect, 95 %", "State", "Bases agree", "Chance of a next"]
-    return _rows(record, head, rows)
+SIGNS = {
+    "supported": "✓",
+    "supported where settled": "✓",
+    "true": "✓",
+    "contradicted": "✗",
+    "refuted": "✗",
+    "nowhere supported": "✗",
+    "false": "✗",
+    "no difference that matters": "=",
+    "depends": "±",
+    "open": "?",
+    replications.WAITING: "…",
+}
 
 
-def _own_table(record: dict) -> str:
-    """A row for each condition with what this base alone found."""
-    rows = {}
-    for name, c in record["conditions"].items():
-        ends = c["effect"], c["low"], c["high"]
-        rows[name] = span(*ends, record["unit"]), str(c["n"])
-    return _rows(record, ["Effect, 95 %", "Pairs"], rows)
+def badge(word: str) -> str:
+    """A verdict as a sign and its words; its color alone says nothing."""
+    kind = replications.kind(word)
+    tag = f'<span class="nt-badge nt-{kind.replace(" ", "-")}">'
+    return f'{tag}<span aria-hidden="true">{SIGNS[kind]}</span> {html.escape(_upper(word))}</span>'
 
 
-def _rows(record: dict, head: list[str], rows: dict[str, tuple[str, ...]]) -> str:
-    """A table under the claim's sentence: the levels of each condition, then its cells."""
-    tags = "".join(f"<th>{html.escape(cell)}</th>" for cell in [*record["factors"], *head])
+def _drawn(record: dict, said: Judged | None, name: str) -> forest.Row:
+    """What is drawn of a condition: pooled over its bases, or this base alone."""
+    if said is None:
+        c = record["conditions"][name]
+        return forest.Row(c["effect"], c["low"], c["high"], (), "open")
+    p, wanted = said.pooled[name], "above" if record["predicts"] == "above" else "alike"
+    state = said.states[name]
+    side = "for" if state == wanted else "same" if state == "alike" else "open"
+    side = "against" if state in ("above", "below") and state != wanted else side
+    return forest.Row(p.mean, *p.interval, p.effects, side)
+
+
+def _line(record: dict, said: Judged | None, drawn: dict, axis: forest.Axis) -> str:
+    """The only condition: its sentence over its plot."""
+    (name, row), *_ = drawn.items()
+    text = sentence(record, row.effect, row.low, row.high)
+    if said:
+        _, agree = replications.strength(said, name, record["margin"])
+        text += f"; {STATES[said.states[name]]}, {agree} of {len(said.bases[name])} bases agree"
+    else:
+        text += f", {record['conditions'][name]['n']} pairs"
+    return f"<div>{html.escape(_upper(text))}.</div>{axis.plot(row)}{axis.ends()}"
+
+
+def _rows(record: dict, said: Judged | None, drawn: dict, axis: forest.Axis) -> str:
+    """A table under the claim's sentence: the levels of each condition, its plot, its numbers."""
+    last = ["Bases agree"] if said else ["Pairs"]
+    heads = [*record["factors"], "", "Effect, 95 %", *last]
+    tags = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
     body = ""
-    for name, (effect, *more) in rows.items():
-        cells = [f"<td>{html.escape(level)}</td>" for level in replications.levels_of(name)]
-        cells.append(f"<td data-effect>{html.escape(effect)}</td>")
-        body += f"<tr>{''.join([*cells, *(f'<td>{html.escape(x)}</td>' for x in more)])}</tr>"
+    for name, row in drawn.items():
+        cells = "".join(f"<td>{html.escape(x)}</td>" for x in replications.levels_of(name))
+        effect = html.escape(span(row.effect, row.low, row.high, record["unit"]))
+        if said:
+            _, agree = replications.strength(said, name, record["margin"])
+            number = f"{agree} of {len(said.bases[name])}"
+            state = f' title="{STATES[said.states[name]]}"'
+        else:
+            number, state = str(record["conditions"][name]["n"]), ""
+        cells += f'<td class="nt-plot"{state}>{axis.plot(row)}</td>'
+        body += f"<tr>{cells}<td data-effect>{effect}</td><td>{number}</td></tr>"
+    blank = "<td></td>" * len(record["factors"])
+    blank += f'<td class="nt-plot">{axis.ends()}</td><td></td><td></td>'
+    body += f'<tr aria-hidden="true">{blank}</tr>'
     table = f'<div class="nt-conditions" tabindex="0"><table><tr>{tags}</tr>{body}</table></div>'
     return f"<div>{html.escape(_upper(_blank(record)))}:</div>{table}"
 
 
-def _divs(lines: list[str]) -> str:
+def _strengths(record: dict, said: Judged) -> str:
+    """How probably a next base would fall on the same side of the margin, by condition."""
+    chances = {n: replications.strength(said, n, record["margin"])[0] for n in said.bases}
+    each = [f"{label(n)} {c:.2f}" if n else f"{c:.2f}" for n, c in chances.items()]
+    return f"a new base would agree with probability {'; '.join(each)}."
+
+
+def _divs(lines) -> str:
     return "".join(f"<div>{html.escape(line)}</div>" for line in lines)
 
 
