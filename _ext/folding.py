@@ -1,0 +1,108 @@
+"""Sphinx extension: what code a lecture shows at once, by rule and not by hand.
+
+Open are short cells of an idea, and of the package's code the lines that compute: no docstring, of
+a layer its `forward`. Set-up, claims, experiments and figures stand behind a bar that says what is
+inside and how long it is; so does the package's code as a whole. Nothing is left out.
+"""
+
+import ast
+import re
+from textwrap import dedent
+
+from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
+
+IDEA = 6  # lines of code that stay open
+SETUP = 2  # a lecture's first code cells: what is installed and imported
+KINDS = {
+    "The claims as code": r"\bClaim\(",
+    "How it is judged": r"\.judge\(|\.exact\(",
+    "The figure": r"\bplt\b|subplots|figures\.|moving\.|\bsns\b",
+    "The experiment": r"\bsweep\(|\bcontest\(|\btune\(|\bSweep\(|\.advance\(|\bfit\(",
+}
+
+
+def kind(source: str, place: int) -> str | None:
+    """What a code cell is, if it is folded; place: how many code cells stand before it."""
+    if place < SETUP:
+        return "Set-up"
+    for name, pattern in KINDS.items():
+        if re.search(pattern, source):
+            return name
+    return "Code" if lines(source) > IDEA else None
+
+
+def lines(source: str) -> int:
+    return sum(bool(line.strip()) for line in source.split("\n"))
+
+
+def essence(source: str) -> str:
+    """A function or class without its docstrings; of a class with a `forward` that method alone."""
+    source = dedent(source)
+    [thing] = ast.parse(source).body
+    parts = {f.name: f for f in thing.body if isinstance(f, ast.FunctionDef)}
+    shown = parts.get("forward", thing) if isinstance(thing, ast.ClassDef) else thing
+    left_out = set()
+    for node in ast.walk(shown):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            text = node.body[0]
+            left_out |= set(range(text.lineno, text.end_lineno + 1))
+    rows = source.split("\n")
+    kept = [k for k in range(shown.lineno, shown.end_lineno + 1) if k not in left_out]
+    while kept and not rows[kept[1] - 1].strip():  # a blank line after the docstring
+        del kept[1]
+    return dedent("\n".join(rows[k - 1] for k in kept))
+
+
+def fold(app, doctree) -> None:
+    """Set what is folded, before myst-nb makes the bars."""
+    if not app.env.docname.startswith("chapters/"):
+        return
+    cells = [c for c in doctree.findall(nodes.container) if c.get("nb_element") == "cell_code"]
+    for place, cell in enumerate(cells):
+        source = next(iter(cell.findall(nodes.literal_block)), None)
+        if cell.children and cell.children[0].get("nb_element") == "cell_code_source" and source:
+            text = source.astext()
+            name = kind(text, place)
+            if name:
+                bar(cell, f"{name} · {counted(lines(text))}")
+            elif cell.get("hide_mode") == "input":
+                bar(cell, f"Code · {counted(lines(text))}")
+    for block in list(doctree.findall(nodes.literal_block)):
+        if "/nettrain/" in block.get("source", ""):
+            shorten(block)
+
+
+def bar(cell, text: str) -> None:
+    cell["hide_mode"] = "input"
+    cell["prompt_show"] = cell["prompt_hide"] = text
+
+
+def counted(number: int) -> str:
+    return f"{number} line" + "s" * (number != 1)
+
+
+def shorten(block: nodes.literal_block) -> None:
+    """Show the lines that compute; the whole, as it stands in the package, behind a bar."""
+    whole = block.astext()
+    try:
+        short = essence(whole)
+    except (SyntaxError, ValueError):  # not one function or class
+        return
+    if lines(short) == lines(dedent(whole)):
+        return
+    rest = block.deepcopy()
+    rest["ids"], rest["names"] = [], []
+    text = f"With its docstring · {counted(lines(whole))}"
+    if short.startswith("def forward"):
+        text = f"The whole class · {counted(lines(whole))}"
+    folded = HideCodeCellNode(prompt_show=text, prompt_hide=text, classes=["above-input"])
+    folded += rest
+    block.children, block.rawsource = [nodes.Text(short)], short
+    parent = block.parent
+    parent.insert(parent.index(block) + 1, folded)
+
+
+def setup(app):
+    app.connect("doctree-read", fold)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,98 @@
+"""What code a lecture shows at once: the rule on hand-made cells, and on all lectures."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from _ext.folding import essence, kind, lines
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "source, place, expected",
+    [
+        ("import torch", 0, "Set-up"),
+        ("import torch", 1, "Set-up"),
+        ("x = 1", 2, None),
+        ("\n".join(f"x{k} = {k}" for k in range(6)), 2, None),
+        ("\n\n".join(f"x{k} = {k}" for k in range(7)), 2, "Code"),
+        ('claim = Claim("A01a", "...")', 5, "The claims as code"),
+        ("record = claim.judge(pairs, scope)", 5, "How it is judged"),
+        ("fig, ax = plt.subplots()", 5, "The figure"),
+        ("runs = sweep(net, adam, digits)", 5, "The experiment"),
+        ("runs, tuning = contest(methods)", 5, "The experiment"),
+        ("benefit(3)", 5, None),
+    ],
+)
+def test_a_cell_is_folded_by_what_it_does(source, place, expected):
+    assert kind(source, place) == expected
+
+
+FUNCTION = '''
+def adam(theta, g):
+    """A rule.
+
+    Two lines.
+    """
+
+    m = g  # mean
+    return theta - m
+'''
+LAYER = '''
+class Layer(nn.Module):
+    """Words."""
+
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, x):
+        """More words."""
+        return x
+'''
+PLAIN = '''
+class Plain:
+    """Words."""
+
+    def method(self):
+        """More words."""
+        return 1
+'''
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        (FUNCTION, "def adam(theta, g):\n    m = g  # mean\n    return theta - m"),
+        (LAYER, "def forward(self, x):\n    return x"),
+        (PLAIN, "class Plain:\n    def method(self):\n        return 1"),
+        ("def f(x):\n    return x", "def f(x):\n    return x"),
+    ],
+    ids=["function", "layer", "class", "without words"],
+)
+def test_the_lines_that_compute_are_shown(source, expected):
+    assert essence(source.strip("\n")) == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nettrain").glob("*.py")), ids=lambda p: p.stem)
+def test_whatever_the_package_holds_can_be_shown(path):
+    text = path.read_text()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            source = ast.get_source_segment(text, node)
+            short = essence(source)
+            assert 0 < lines(short) <= lines(source) and '"""' not in short
+            ast.parse(short)
+
+
+def test_most_code_of_the_lectures_is_folded():
+    open_, all_of_it = 0, 0
+    for path in (ROOT / "chapters").glob("*.ipynb"):
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        for place, cell in enumerate(cells):
+            source = "".join(cell["source"])
+            all_of_it += lines(source)
+            open_ += lines(source) * (kind(source, place) is None)
+    assert 0 < open_ < 0.1 * all_of_it
