@@ -6,11 +6,11 @@ inside and how long it is; so does the package's code as a whole. Nothing is lef
 """
 
 import ast
+import html
 import re
 from textwrap import dedent
 
 from docutils import nodes
-from myst_nb.sphinx_ import HideCodeCellNode
 
 IDEA = 6  # lines of code that stay open
 SETUP = 2  # a lecture's first code cells: what is installed and imported
@@ -54,28 +54,41 @@ def essence(source: str) -> str:
     return dedent("\n".join(rows[k - 1] for k in kept))
 
 
+class Folded(nodes.Element):
+    """What stands behind a bar; its attribute "text" is the bar's."""
+
+
+def visit(translator, node: Folded) -> None:
+    bar = f"<summary>{html.escape(node['text'])}</summary>"
+    translator.body.append(f'<details class="nt-fold">{bar}\n')
+
+
+def depart(translator, node: Folded) -> None:
+    translator.body.append("</details>\n")
+
+
 def fold(app, doctree) -> None:
-    """Set what is folded, before myst-nb makes the bars."""
+    """Put code behind bars, once a lecture is read."""
     if not app.env.docname.startswith("chapters/"):
         return
     cells = [c for c in doctree.findall(nodes.container) if c.get("nb_element") == "cell_code"]
     for place, cell in enumerate(cells):
-        source = next(iter(cell.findall(nodes.literal_block)), None)
-        if cell.children and cell.children[0].get("nb_element") == "cell_code_source" and source:
-            text = source.astext()
-            name = kind(text, place)
-            if name:
-                bar(cell, f"{name} · {counted(lines(text))}")
-            elif cell.get("hide_mode") == "input":
-                bar(cell, f"Code · {counted(lines(text))}")
+        if not (cell.children and cell.children[0].get("nb_element") == "cell_code_source"):
+            continue
+        text = cell.children[0].astext()
+        name = kind(text, place) or ("Code" if cell.get("hide_mode") == "input" else None)
+        if name:
+            cell["hide_mode"] = None  # the bar of myst-nb says nothing
+            cell.children[0] = folded(f"{name} · {counted(lines(text))}", cell.children[0])
     for block in list(doctree.findall(nodes.literal_block)):
         if "/nettrain/" in block.get("source", ""):
             shorten(block)
 
 
-def bar(cell, text: str) -> None:
-    cell["hide_mode"] = "input"
-    cell["prompt_show"] = cell["prompt_hide"] = text
+def folded(text: str, node: nodes.Node) -> Folded:
+    bar = Folded(text=text)
+    bar += node
+    return bar
 
 
 def counted(number: int) -> str:
@@ -93,16 +106,13 @@ def shorten(block: nodes.literal_block) -> None:
         return
     rest = block.deepcopy()
     rest["ids"], rest["names"] = [], []
-    text = f"With its docstring · {counted(lines(whole))}"
-    if short.startswith("def forward"):
-        text = f"The whole class · {counted(lines(whole))}"
-    folded = HideCodeCellNode(prompt_show=text, prompt_hide=text, classes=["above-input"])
-    folded += rest
+    what = "The whole class" if whole.lstrip().startswith("class") else "With its docstring"
     block.children, block.rawsource = [nodes.Text(short)], short
-    parent = block.parent
-    parent.insert(parent.index(block) + 1, folded)
+    place = block.parent.index(block) + 1
+    block.parent.insert(place, folded(f"{what} · {counted(lines(whole))}", rest))
 
 
 def setup(app):
+    app.add_node(Folded, html=(visit, depart))
     app.connect("doctree-read", fold)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -28,7 +28,9 @@ from _ext.notation import used
 from benchmarks.goals import GOALS
 from nettrain.lab import cards, replications
 
-CARD = re.compile(r'<div class="nt-verdict [^>]*data-claim="(\w+)"')
+CARD = re.compile(
+    r'<div class="nt-verdict (nt-claim)?[^>]*(?:data-claim="|>\s*<strong>Claim )(\w+)'
+)
 PLACE = re.compile(r"<!-- data: (\w+) -->")
 ROWS = re.compile(r"<!-- rows: (.+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:(?:-| to )[ES](\d\d))?\b")
@@ -476,7 +478,8 @@ def retell(app, doctree) -> None:
     """The cards say what the bases say now, not what they said when the lecture was executed."""
     for node in list(doctree.findall(nodes.raw)):
         if card := CARD.match(node.astext()):
-            node.children = [nodes.Text(cards.verdict(build.read_json(build.VERDICTS)[card[1]]))]
+            record = build.read_json(build.VERDICTS)[card[2]]
+            node.children = [nodes.Text((cards.claim if card[1] else cards.verdict)(record))]
 
 
 def outdated(app, env, added, changed, removed) -> list[str]:

@@ -134,9 +134,13 @@ def _over(record: dict) -> str:
 
 
 def claim(record: dict) -> str:
-    """The card of a claim before its experiment."""
-    head = f"<strong>Claim {html.escape(record['id'])}.</strong>"
-    return f'<div class="nt-verdict nt-claim">{head}<div>{html.escape(stated(record))}</div></div>'
+    """The card of a claim before its experiment; how it will be measured is folded."""
+    key, says = html.escape(record["id"]), html.escape(record["says"])
+    how = _divs([stated(record).removeprefix(record["says"]).strip()])
+    head = f'<div class="nt-head"><span class="nt-says">“{says}”</span> '
+    head += f'<a class="nt-id" href="#{key}">Claim {key}</a></div>'
+    how = f"<details><summary>How it will be measured</summary>{how}</details>"
+    return f'<div class="nt-verdict nt-claim" data-claim="{key}">{head}{how}</div>'
 
 
 # -------------------------------------------------------------------------------- verdicts
