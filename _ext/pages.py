@@ -24,6 +24,7 @@ from jupyter_cache import get_cache
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from _ext import build, tested
+from _ext.explorer import explorer
 from _ext.notation import used
 from benchmarks.goals import GOALS
 from nettrain.lab import cards, replications
@@ -431,8 +432,7 @@ def surprises() -> str:
     lines = []
     for name in data("surprises"):
         v = verdicts[name]
-        chapter = v["chapter"].split("/")[-1]
-        link = f"[{chapter}]({v['chapter']}.ipynb)"
+        link = f'<a href="{v["chapter"]}.html#{name}">{name}</a>'
         word, more = replications.verdict(v), ""
         if word == replications.WAITING:  # what the page shows, of its first condition
             condition, c = next(iter(v["conditions"].items()))
@@ -454,6 +454,7 @@ PAGES = {
     f.__name__: f
     for f in (
         errata,
+        explorer,
         concordance,
         glossary,
         notation,

@@ -181,3 +181,26 @@ def test_previous_next_and_copy_buttons(visit):
     page.locator("a.left-prev").click()
     page.wait_for_load_state("load")
     assert page.url.endswith("chapters/schedules.html") and complaints == []
+
+
+def test_the_table_of_claims_is_filtered_and_keeps_its_choice_in_the_address(visit):
+    page, complaints = visit("chapters/explorer.html?part=Regularization")
+    shown = lambda: page.locator(".nt-claims tbody tr:visible").count()
+    part, everything = shown(), page.locator(".nt-claims tbody tr").count()
+    assert 0 < part < everything
+    page.fill("input[name=words]", "dropout")
+    fewer = shown()
+    assert 0 < fewer < part and f"{fewer} of {everything} claims" in page.inner_text("output")
+    page.reload()
+    assert shown() == fewer and page.input_value("input[name=words]") == "dropout"
+    page.locator(".nt-claims tbody tr:visible a").first.click()
+    page.wait_for_load_state()
+    assert page.locator(f"[id='{page.url.split('#')[1]}']").is_visible()
+    assert complaints == []
+
+
+def test_the_table_of_claims_is_whole_without_a_script(visit):
+    page, _ = visit("chapters/explorer.html", java_script_enabled=False)
+    rows = page.locator(".nt-claims tbody tr")
+    assert rows.count() > 100 and rows.last.is_visible()
+    assert not page.locator("form.nt-explorer").is_visible()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nettrain.lab import cards
-from tests.test_replications import DOWN, FLAT, UP, record, stored
+from tests.test_replications import FLAT, UP, record, stored
 
 WORDS = {"reads": "", "because": "", "redrawn": "", "nearest": "", "source": ""}
 
@@ -200,21 +200,3 @@ def test_an_exact_claim_shows_error_and_tolerance():
 def test_a_symbol_keeps_its_size_at_the_beginning():
     made = claimed("η = 1")
     assert ": η = 1: m: 0.9" in cards.told(made, {"claims": {}})
-
-
-def test_the_summary_says_everything_of_every_claim():
-    one = claimed("", id="T2a", factors=[], chapter="chapters/of/two", says="So.")
-    two = claimed("a", "b", chapter="chapters/one")
-    found = stored(two, {"a": UP, "b": DOWN})
-    assert cards.summary({"T2a": one, "T1a": two}, found).splitlines() == [
-        "**T1a: depends on rule.** s ([one](one.ipynb))",
-        "",
-        "- *m*. A difference of at most 0.5 points does not matter.",
-        *(f"- {line}" for line in cards._lines(two, cards.replications.judge(two, found))),
-        "",
-        "**T2a: not replicated yet.** So. ([two](two.ipynb))",
-        "",
-        "- *m*. A difference of at most 0.5 points does not matter.",
-        "- The run on this page, which alone gives no verdict:",
-        "- M: 0.90 points [0.50, 1.30], 32 pairs.",
-    ]

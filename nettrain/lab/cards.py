@@ -231,10 +231,10 @@ def verdict(record: dict, found: dict | None = None) -> str:
         body = _divs(_lines(record, said))
     else:
         alone = "" if said else _divs(["The run on this page, which alone gives no verdict:"])
-        drawn = {name: _drawn(record, said, name) for name in names}
-        axis = forest.axis(list(drawn.values()), record)
+        plotted = {name: drawn(record, said, name) for name in names}
+        axis = forest.axis(list(plotted.values()), record)
         many = len(names) > 1
-        body = alone + (_rows if many else _line)(record, said, drawn, axis)
+        body = alone + (_rows if many else _line)(record, said, plotted, axis)
     how = [record["measure"] + "." if record["reads"] else "", record["scope"], margin(record)]
     if said:
         how += [_strengths(record, said), _sensitivity(said)]
@@ -279,7 +279,7 @@ def badge(word: str) -> str:
     return f'{tag}<span aria-hidden="true">{SIGNS[kind]}</span> {html.escape(_upper(word))}</span>'
 
 
-def _drawn(record: dict, said: Judged | None, name: str) -> forest.Row:
+def drawn(record: dict, said: Judged | None, name: str) -> forest.Row:
     """What is drawn of a condition: pooled over its bases, or this base alone."""
     if said is None:
         c = record["conditions"][name]
@@ -291,9 +291,9 @@ def _drawn(record: dict, said: Judged | None, name: str) -> forest.Row:
     return forest.Row(p.mean, *p.interval, p.effects, side)
 
 
-def _line(record: dict, said: Judged | None, drawn: dict, axis: forest.Axis) -> str:
+def _line(record: dict, said: Judged | None, plotted: dict, axis: forest.Axis) -> str:
     """The only condition: its sentence over its plot."""
-    (name, row), *_ = drawn.items()
+    (name, row), *_ = plotted.items()
     text = sentence(record, row.effect, row.low, row.high)
     if said:
         _, agree = replications.strength(said, name, record["margin"])
@@ -303,13 +303,13 @@ def _line(record: dict, said: Judged | None, drawn: dict, axis: forest.Axis) -> 
     return f"<div>{html.escape(_upper(text))}.</div>{axis.plot(row)}{axis.ends()}"
 
 
-def _rows(record: dict, said: Judged | None, drawn: dict, axis: forest.Axis) -> str:
+def _rows(record: dict, said: Judged | None, plotted: dict, axis: forest.Axis) -> str:
     """A table under the claim's sentence: the levels of each condition, its plot, its numbers."""
     last = ["Bases agree"] if said else ["Pairs"]
     heads = [*record["factors"], "", "Effect, 95 %", *last]
     tags = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
     body = ""
-    for name, row in drawn.items():
+    for name, row in plotted.items():
         cells = "".join(f"<td>{html.escape(x)}</td>" for x in replications.levels_of(name))
         effect = html.escape(span(row.effect, row.low, row.high, record["unit"]))
         if said:
@@ -336,15 +336,3 @@ def _strengths(record: dict, said: Judged) -> str:
 
 def _divs(lines) -> str:
     return "".join(f"<div>{html.escape(line)}</div>" for line in lines)
-
-
-def summary(records: dict[str, dict], found: dict | None = None) -> str:
-    """All verdicts in Markdown: claim, verdict, chapter, measure, and each condition's numbers."""
-    lines = []
-    for name, r in sorted(records.items()):
-        chapter, word = r["chapter"].split("/")[-1], replications.verdict(r, found)
-        lines += [f"**{name}: {word}.** {r['says']} ([{chapter}]({chapter}.ipynb))", ""]
-        lines.append(f"- *{r['measure']}*. {margin(r)}".rstrip())
-        lines += [f"- {line}" for line in _lines(r, replications.judge(r, found))]
-        lines.append("")
-    return "\n".join(lines)

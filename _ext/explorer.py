@@ -1,0 +1,112 @@
+"""All claims as one table that a reader can filter; without JavaScript it is a plain table."""
+
+import html
+import math
+
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+from _ext import build
+from nettrain.lab import cards, forest, replications
+
+FAR = 30  # margins at the ends of the plots
+SHOWN = 4  # conditions that are drawn of a claim, those that are farthest from zero first
+STRENGTHS = {  # distance of an interval's near end from zero, in margins: its name
+    10: "ten margins or more",
+    3: "three to ten margins",
+    1: "one to three margins",
+    0: "within or across",
+}
+
+
+def explorer() -> str:
+    """The form, which a script shows, and a row for each claim."""
+    records = build.read_json(build.ROOT / "nettrain" / "evidence.json")
+    parts = parts_of_the_book()
+    rows = [row(record, parts[record["chapter"]]) for _, record in sorted(records.items())]
+    kinds = dict.fromkeys(replications.kind(replications.verdict(r)) for r in records.values())
+    factors = dict.fromkeys(f for r in records.values() for f in r["factors"])
+    form = "".join(
+        [
+            '<label>Words <input type="search" name="words"></label>',
+            choice("part", dict.fromkeys(parts[r["chapter"]] for r in records.values())),
+            choice("verdict", kinds),
+            choice("strength", [*STRENGTHS.values(), "exact"]),
+            choice("factor", sorted(factors)),
+        ]
+    )
+    head = "<tr><th>Claim</th><th>Verdict</th><th>Effect, in margins</th></tr>"
+    text = (
+        f'<form class="nt-explorer" hidden>{form}<output role="status"></output></form>\n'
+        f'<table class="nt-claims"><thead>{head}</thead><tbody>\n{chr(10).join(rows)}\n</tbody>'
+        "</table>"
+    )
+    return f"```{{raw}} html\n{text}\n```"
+
+
+def parts_of_the_book() -> dict[str, str]:
+    """{page: caption of its part}, in the book's order."""
+    toc = parse_toc_yaml(build.ROOT / "_toc.yml")
+    trees = toc.root.subtrees
+    return {str(page): tree.caption for tree in trees for page in tree.files()}
+
+
+def choice(name: str, values) -> str:
+    """A menu of values; the first one is no choice."""
+    options = "".join(f"<option>{html.escape(v)}</option>" for v in values)
+    menu = f'<select name="{name}"><option value="">all</option>{options}</select>'
+    return f"<label>{name.capitalize()} {menu}</label>"
+
+
+def row(record: dict, part: str) -> str:
+    """A claim: its sentence and number, its verdict, its conditions on an axis of margins."""
+    word, said = replications.verdict(record), replications.judge(record)
+    kind = replications.kind(word)
+    page = record["chapter"].split("/")[-1]
+    key = html.escape(record["id"])
+    facts = {"part": part, "verdict": kind, "strength": strength(record, said)}
+    facts["factor"] = "|".join(record["factors"])
+    data = " ".join(f'data-{k}="{html.escape(v)}"' for k, v in facts.items())
+    says = f'<a href="{page}.html#{key}">{key}</a> {html.escape(record["says"])}'
+    cells = "".join(f"<td>{x}</td>" for x in (says, cards.badge(word), plots(record, said)))
+    return f'<tr id="{key}" {data}>{cells}</tr>'
+
+
+def strength(record: dict, said) -> str:
+    """How far beyond zero the strongest condition lies, in margins."""
+    if "verdict" in record:
+        return "exact"
+    if said is None or not record["margin"]:
+        return STRENGTHS[0]
+    far = max(max(p.interval[0], -p.interval[1], 0) for p in said.pooled.values())
+    return next(name for bound, name in STRENGTHS.items() if far / record["margin"] >= bound)
+
+
+def plots(record: dict, said) -> str:
+    """The pooled effects; of many conditions those farthest from zero, and how many there are."""
+    if said is None:
+        return ""
+    scale = record["margin"] or max(map(abs, (p.mean for p in said.pooled.values()))) or 1.0
+    place = lambda x: math.asinh(x / scale) / math.asinh(FAR)
+    zone = place(record["margin"])
+    axis = forest.Axis(-1.0, 1.0, zone, "", ("", "", ""))
+    names = sorted(said.pooled, key=lambda n: -abs(said.pooled[n].mean))
+    lines = []
+    for name in names[:SHOWN]:
+        found = cards.drawn(record, said, name)
+        ends = [place(x) for x in (found.effect, found.low, found.high)]
+        drawn = forest.Row(*ends, (), found.side)
+        where = f"{cards.label(name)}: " if name else ""
+        effect = cards.span(found.effect, found.low, found.high, record["unit"])
+        lines.append(f'<div title="{html.escape(where + effect)}">{axis.plot(drawn)}</div>')
+    if len(names) == 1:
+        lines.append(f"<small>{html.escape(effect)}</small>")
+    else:
+        lines.append(f"<small>{counted(said)}</small>")
+    return "".join(lines)
+
+
+def counted(said) -> str:
+    """What the conditions of a claim came to: "5 beyond the margin, 2 open"."""
+    states = list(said.states.values())
+    words = [f"{states.count(s)} {cards.STATES[s]}" for s in dict.fromkeys(states)]
+    return f"{len(states)} conditions: {', '.join(words)}"
