@@ -24,6 +24,7 @@ from jupyter_cache import get_cache
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from _ext import build, tested
+from _ext import explorer as explorers
 from _ext.explorer import explorer
 from _ext.notation import used
 from benchmarks.goals import GOALS
@@ -427,22 +428,23 @@ def written(value) -> str:
 
 
 def surprises() -> str:
-    """Some verdicts, chosen by their claims' names, in the words of the evidence."""
+    """What came out, counted by comparisons, and some verdicts as rows of the table of all."""
     verdicts = json.loads((build.ROOT / "nettrain" / "evidence.json").read_text())
-    lines = []
-    for name in data("surprises"):
-        v = verdicts[name]
-        link = f'<a href="{v["chapter"]}.html#{name}">{name}</a>'
-        word, more = replications.verdict(v), ""
-        if word == replications.WAITING:  # what the page shows, of its first condition
-            condition, c = next(iter(v["conditions"].items()))
-            where = f" ({cards.label(condition)})" if condition else ""
-            effect = cards.sentence(v, c["effect"], c["low"], c["high"])
-            more = f"; in the run on its page{where}: {effect}"
-        lines.append(f"- *{v['says']}* **{word[0].upper()}{word[1:]}**{more} ({link}).")
-    counts = Counter(replications.kind(replications.verdict(v)) for v in verdicts.values())
-    total = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
-    return f"{len(verdicts)} claims so far: {total}. Some of them:\n\n" + "\n".join(lines)
+    parts = explorers.parts_of_the_book()
+    chosen = [verdicts[name] for name in data("surprises")]
+    rows = [explorers.row(v, parts[v["chapter"]]) for v in chosen]
+    rows = [re.sub(r' id="\w+"', "", r).replace('href="', 'href="chapters/') for r in rows]
+    exact = [v["verdict"] for v in verdicts.values() if "verdict" in v]
+    judged = [(v, replications.judge(v)) for v in verdicts.values()]
+    sides = Counter(cards.drawn(v, j, name).side for v, j in judged if j for name in j.pooled)
+    text = (
+        f"Of {sides.total()} comparisons, each drawn again with other data, {sides['for']} went as "
+        f"claimed, {sides['against']} the other way, {sides['same']} made no difference that "
+        f"matters, {sides['open']} stayed open; of {len(exact)} exact statements "
+        f"{exact.count('false')} turned out false. Some of them:"
+    )
+    table = f'<table class="nt-claims"><tbody>{"".join(rows)}</tbody></table>'
+    return f"{text}\n\n```{{raw}} html\n{table}\n```"
 
 
 def pdf() -> str:
