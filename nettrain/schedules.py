@@ -59,6 +59,19 @@ def cosine(lr, total: int, lowest=0.0) -> Schedule:
     return lambda t: lowest + (lr - lowest) * (1 + math.cos(math.pi * min(t, total) / total)) / 2
 
 
+def linear(lr, total: int, start: int = 0) -> Schedule:
+    """ηₜ = η₀ · min(1, (T − t) / (T − start)): constant for `start` steps, then a line to zero.
+
+    Zero after T = `total` steps. start=0 is linear decay; with a late start and a warmup it is
+    "warmup, stable, decay" (Hu et al. 2024), whose last part can be run from any snapshot.
+
+    Raises ValueError unless 0 ≤ start < total.
+    """
+    if not 0 <= start < total:
+        raise ValueError(f"start={start} must be at least 0 and below total={total}")
+    return lambda t: lr * min(1.0, max(0, total - t) / (total - start))
+
+
 def warmup(schedule: Schedule, steps: int) -> Schedule:
     """ηₜ = schedule(t) · min(1, (t + 1) / steps): a linear start in front of another schedule.
 

@@ -52,6 +52,14 @@ TWINS = {  # name: lr -> schedule, optimizer -> torch's scheduler
         lambda lr: s.cosine(lr, 29, 0.1),
         partial(twins.CosineAnnealingLR, T_max=29, eta_min=0.1),
     ),
+    "linear": (
+        lambda lr: s.linear(lr, 29),
+        partial(twins.LinearLR, start_factor=1.0, end_factor=0.0, total_iters=29),
+    ),
+    "constant, then linear": (
+        lambda lr: s.linear(lr, 25, 10),
+        torch_lambda(lambda t: 1 if t < 10 else max(0, 1 - (t - 10) / 15)),
+    ),
     "warmup": (
         lambda lr: s.warmup(s.constant(lr), 8),
         partial(twins.LinearLR, start_factor=1 / 8, total_iters=7),
@@ -115,6 +123,9 @@ def test_warmup_ends_at_the_schedule_and_never_starts_at_zero(steps):
         (lambda: s.step(0.1, (7, 3)), r"milestones=\[7, 3\] must increase"),
         (lambda: s.cosine(0.1, 0), "total=0 must be a positive number of steps"),
         (lambda: s.cosine(0.1, math.nan), "total=nan must be a positive number of steps"),
+        (lambda: s.linear(0.1, 0), "start=0 must be at least 0 and below total=0"),
+        (lambda: s.linear(0.1, 9, 9), "start=9 must be at least 0 and below total=9"),
+        (lambda: s.linear(0.1, 9, -1), "start=-1 must be at least 0 and below total=9"),
         (lambda: s.warmup(s.constant(0.1), -1), "steps=-1 must be a positive number of steps"),
         (
             lambda: s.warmup(s.constant(0.1), math.nan),
