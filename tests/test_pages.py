@@ -81,6 +81,7 @@ NUMBERS = [  # erratum, number as it is written there, what the code makes of it
     ("E10", "0.66", schedules.exponential(1.0, 0.96)(10)),
     ("E10", "0.09", schedules.inverse_time(1.0, 0.96)(10)),
     ("E10", "0.00007", schedules.natural_exponential(1.0, 0.96)(10)),
+    ("E10", "0.041", -math.log(0.96)),
     ("E32", "36,864", CONVOLUTION.weight.numel()),
     ("E32", "12,544", CONVOLUTION(torch.zeros(1, 64, 14, 14)).numel()),
     ("E41", "0.59", neighbour(0.0)),
