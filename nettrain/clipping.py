@@ -18,7 +18,7 @@ def by_value(g: Tensor, low: float, high: float) -> Tensor:
 
 
 def by_norm(g: Tensor, threshold: float) -> Tensor:
-    """g ← g · min(1, b / ‖g‖₂).  Eq. 1.25 with ‖g‖, not ‖g‖², compared with b. Keeps the direction.
+    """g ← g · min(1, c / ‖g‖₂).  Eq. 1.25 with ‖g‖, not ‖g‖², compared with c. Keeps the direction.
 
     g holds the whole gradient (flatten a model's gradients first). Pascanu et al. 2013,
     Algorithm 1. With a NaN or infinite entry g has no direction: all entries become NaN, as a sign
