@@ -174,9 +174,12 @@ def test_a_claim_of_several_conditions_has_a_table():
     found = stored(made, {"SGD | 1": UP, "Adam | 1": FLAT}, amended=3)
     card = cards.verdict(made, found)
     assert words(card).startswith("“s” ± Depends on rule T1a M: rule data Effect, 95 % Bases agree")
-    assert "SGD 1 1.01 points [0.88, 1.15] 4 of 4 Adam 1" in words(card)
+    assert "SGD 1 beyond the margin 1.01 points [0.88, 1.15] 4 of 4 Adam 1 within" in words(card)
     assert card.count("nt-row nt-for") == 1 and card.count("nt-row nt-same") == 1
-    assert 'title="within the margins"' in card and "with probability SGD, 1 1.00" in card
+    assert (
+        '<span class="nt-state">within the margins</span>' in card
+        and "with probability SGD, 1 1.00" in card
+    )
     assert "Amended 3 times." in card and card.count("<tr") == 4 and "nt-depends" in card
     made["reads"] = "the loss is {} <lower|higher>"
     assert "<div>The loss is … lower (negative: higher):</div>" in cards.verdict(made, found)

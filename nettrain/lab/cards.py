@@ -315,10 +315,10 @@ def _rows(record: dict, said: Judged | None, plotted: dict, axis: forest.Axis) -
         if said:
             _, agree = replications.strength(said, name, record["margin"])
             number = f"{agree} of {len(said.bases[name])}"
-            state = f' title="{STATES[said.states[name]]}"'
+            state = f'<span class="nt-state">{STATES[said.states[name]]}</span>'
         else:
             number, state = str(record["conditions"][name]["n"]), ""
-        cells += f'<td class="nt-plot"{state}>{axis.plot(row)}</td>'
+        cells += f'<td class="nt-plot">{axis.plot(row)}{state}</td>'
         body += f"<tr>{cells}<td data-effect>{effect}</td><td>{number}</td></tr>"
     blank = "<td></td>" * len(record["factors"])
     blank += f'<td class="nt-plot">{axis.ends()}</td><td></td><td></td>'
