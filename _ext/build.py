@@ -1,8 +1,9 @@
 """Build the book: execute what is stale, two chapters at a time, then let Jupyter Book render it.
 
 A chapter is stale when its code cells changed, or one of: the definitions of nettrain that it uses,
-directly or through others, the data they read, requirements.txt, the Python version, or a file that
-its metadata names ({"nettrain": {"depends": [...]}}). jupyter-cache alone looks at the cells only.
+directly or through others, the data they read, the first part of requirements.txt (what lectures
+compute with), the Python version, or a file that its metadata names ({"nettrain": {"depends":
+[...]}}). jupyter-cache alone looks at the cells only.
 
     python -m _ext.build [--execute-only]
 """
@@ -33,6 +34,10 @@ COLD = BUILD / "cold.json"  # how long the first build of this folder took, and 
 VERDICTS = BUILD / "verdicts.json"  # what the chapters found in this build
 METADATA = "nettrain.verdict"  # as in nettrain.lab.evidence, whose import would cost seconds
 CELL_SECONDS = 600
+FOOTER = (
+    '<div style="font: 8px sans-serif; width: 100%; text-align: center">'
+    '<span class="pageNumber"></span></div>'
+)
 MARGIN = {"top": "15mm", "bottom": "15mm", "left": "12mm", "right": "12mm"}
 
 
@@ -68,9 +73,11 @@ def key(notebook) -> str:
     """
     imported_by(notebook)  # says which cell is not Python
     cells = [c.source for c in notebook.cells if c.cell_type == "code"]
-    files = {ROOT / "requirements.txt", file_of("__init__")}
+    files = {file_of("__init__")}
     files |= {ROOT / f for f in notebook.metadata.get("nettrain", {}).get("depends", [])}
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pins = (ROOT / "requirements.txt").read_text().split("\n# the book\n")[0]
+    pins = hashlib.sha256(pins.encode()).hexdigest()[:16]  # what lectures compute with
+    version = f"{sys.version_info.major}.{sys.version_info.minor} {pins}"
     return f"{version} {digest(files)} {slice_of(cells, apart=WORDS)}"
 
 
@@ -193,7 +200,7 @@ def verdicts(cache, notebooks) -> dict:
 def render() -> None:
     """Jupyter Book, warnings are errors; from scratch when configuration or extensions changed."""
     files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "requirements.txt"]
-    files += [p for d in ("_ext", "_static", "_data") for p in (ROOT / d).glob("*.*")]
+    files += [p for d in ("_ext", "_static", "_data", "_templates") for p in (ROOT / d).glob("*.*")]
     files += [file_of(name) for name in WORDS if file_of(name).exists()]
     files += [p for p in (ROOT / "nettrain").glob("*.json")]  # verdicts stand on most pages
     now, keys = digest(files), read_json(KEYS)
@@ -265,8 +272,10 @@ def print_pdf(target: Path) -> None:
         page.evaluate(
             "document.querySelectorAll('.nt-frames img[hidden]').forEach(i => i.remove())"
         )
-        page.evaluate("window.MathJax.startup.promise.then(() => 1)")
-        page.pdf(path=target, format="A4", print_background=True, margin=MARGIN)
+        page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => 1) : 1")
+        how = {"display_header_footer": True, "header_template": "<i></i>", "outline": True}
+        how |= {"footer_template": FOOTER, "tagged": True, "print_background": True}
+        page.pdf(path=target, format="A4", margin=MARGIN, **how)
         browser.close()
 
 

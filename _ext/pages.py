@@ -193,7 +193,9 @@ def concordance() -> str:
             here = [s for s in everything if name in s.rows]
             code = list(dict.fromkeys(c for s in here for c in s.code))
             told = {i: replications.verdict(v) for i, v in verdicts.items() if i[:3] == name}
-            claims = [f"{i} ({verdict})" for i, verdict in told.items()]
+            claims = [
+                f'<a href="explorer.html#{i}">{i}</a> ({verdict})' for i, verdict in told.items()
+            ]
             shown = ", ".join(f"`{module}.{obj}`" for module, obj in code)
             rows.append([f"**{name}**", about, places(here), shown, tests(code), ", ".join(claims)])
         head = ["Part", "About", "Sections", "Code", "Tests", "Verdicts"]
@@ -448,6 +450,16 @@ def surprises() -> str:
     return f"{text}\n\n```{{raw}} html\n{table}\n```"
 
 
+def race() -> str:
+    """The race in Rosenbrock's valley out of the lecture's last execution."""
+    done = get_cache(build.BUILD / "jupyter-cache")
+    notebook = nbformat.read(build.ROOT / "chapters" / "optimizer_choice.ipynb", 4)
+    _, executed = done.merge_match_into_notebook(notebook)
+    [cell] = [c for c in executed.cells if c.source.startswith('show(\n    "rosenbrock"')]
+    [page] = [o.data["text/html"] for o in cell.outputs if "text/html" in o.get("data", {})]
+    return f"```{{raw}} html\n{page}\n```"
+
+
 def pdf() -> str:
     """A link to the printed book, if this machine could print it."""
     return '<a href="book.pdf">The whole book as one PDF</a>.' if build.chromium() else ""
@@ -466,6 +478,7 @@ PAGES = {
         performance,
         beyond_peak,
         surprises,
+        race,
         pdf,
     )
 }

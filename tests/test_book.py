@@ -15,6 +15,7 @@ import pytest
 import yaml
 from jupyter_cache import get_cache
 
+import nettrain
 from _ext import build, dependencies, replicate, verdicts
 from nettrain.lab import replications
 
@@ -243,7 +244,7 @@ def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
 @pytest.fixture
 def small_book(tmp_path):
     """A book of two chapters on a package of two modules, built with this repository's code."""
-    for name in ("_ext", "_static", "_data", "benchmarks"):
+    for name in ("_ext", "_static", "_data", "_templates", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "references.bib").touch()
@@ -296,3 +297,13 @@ def test_no_page_is_ever_stale(small_book):
     (folder / "index.md").write_text("# A book\n\nSee {doc}`nowhere`.\n")
     done, _ = make()  # a warning is an error
     assert done.returncode != 0 and "nowhere" in done.stderr + done.stdout
+
+
+def test_the_citation_names_the_repository_and_the_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["repository-code"] == CONFIG["repository"]["url"]
+    assert cited["title"] == CONFIG["title"]
+    assert cited["version"] == nettrain.__version__
+    assert CONFIG["sphinx"]["config"]["ogp_site_url"].endswith(
+        f"{CONFIG['repository']['url'].split('/')[-1]}/"
+    )

@@ -269,7 +269,8 @@ def finding(record: dict, found: dict | None = None) -> str:
     """The result of a claim in one or two sentences, without its verdict.
 
     A single comparison: its sentence with the pooled effect. Several: how many went which way, with
-    the largest effect of those that went as claimed or the other way. An exact claim: itself, in quotes.
+    the largest effect of those that went as claimed or the other way. An exact claim: itself, in
+    quotes.
     """
     if "verdict" in record:
         return f"“{record['says']}”"
