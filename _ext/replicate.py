@@ -279,18 +279,25 @@ def add(found: dict, row: dict) -> bool:
 
 
 def renewed(found: dict, name: str, row: dict) -> dict:
-    """The entry of a lecture whose code is new: old bases go, and amended claims are counted."""
+    """The entry of a lecture whose code is new: old bases go, and amended claims are counted.
+
+    A claim that came from another lecture keeps its count. What is stored afterwards is the claim
+    as it is now stated, so that an amendment is counted once.
+    """
     old = found["lectures"].get(name, {"first": 1, "bases": {}, "failed": {}})
-    claims = {k: c for k, c in found["claims"].items() if c["chapter"] == name}
     new = {r["id"]: spec(r) for r in row.get("records", [])}
+    claims = {k: c for k, c in found["claims"].items() if c["chapter"] == name or k in new}
     amended = [k for k, c in claims.items() if k in new and c["spec"] != new[k]]
     used = [int(b) for b in (*old["bases"], *old["failed"])]
+    used += [int(b) for k in amended for bases in claims[k]["conditions"].values() for b in bases]
     first = max([old["first"] - 1, *used]) + 1 if amended else old["first"]
     for key, claim in claims.items():
         claim["conditions"] = {}
-        claim["amended"] = claim.get("amended", 0) + (key in amended)
         if new and key not in new:
             del found["claims"][key]
+        elif new:
+            claim["amended"] = claim.get("amended", 0) + (key in amended)
+            claim |= {"chapter": name, "spec": new[key]}
     entry = {"code": row["code"], "first": first, "bases": {}, "failed": {}}
     found["lectures"][name] = entry
     return entry

@@ -217,6 +217,24 @@ def test_an_amended_claim_gets_bases_that_it_has_never_seen(house):
     assert replicate.kept()["claims"]["A19a"]["amended"] == 1
 
 
+def test_an_amendment_is_counted_once_and_follows_a_claim_to_another_lecture(house):
+    replicate.collect([row(base=base) for base in (1, 2, 3)])
+    found, other = replicate.kept(), row("one", says="Otherwise.") | {"code": "new"}
+    for _ in range(2):  # called again before a base has been added
+        replicate.renewed(found, "one", other)
+        assert found["claims"]["A19a"]["amended"] == 1
+        assert found["lectures"]["one"]["first"] == 4
+
+    found = replicate.kept()  # with bases 1 to 3, to another lecture, in other words
+    moved = row("two", says="Otherwise.") | {"code": "new"}
+    replicate.renewed(found, "two", moved)
+    assert found["lectures"]["two"]["first"] == 4
+    claim = found["claims"]["A19a"]
+    assert claim["chapter"] == "two" and claim["amended"] == 1 and claim["conditions"] == {}
+    replicate.renewed(found, "one", row("one") | {"code": "new", "records": []})
+    assert found["claims"]["A19a"]["chapter"] == "two"
+
+
 def test_files_of_other_machines_are_merged(house, tmp_path, capsys):
     file = tmp_path / "bases.jsonl"
     torn = '{"chapter": "two", "ba'
