@@ -25,6 +25,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 from _ext import build, tested
 from _ext import explorer as explorers
+from _ext.decisions import decisions
 from _ext.explorer import explorer
 from _ext.notation import used
 from benchmarks.goals import GOALS
@@ -456,6 +457,7 @@ PAGES = {
     f.__name__: f
     for f in (
         errata,
+        decisions,
         explorer,
         concordance,
         glossary,

@@ -203,3 +203,47 @@ def test_an_exact_claim_shows_error_and_tolerance():
 def test_a_symbol_keeps_its_size_at_the_beginning():
     made = claimed("η = 1")
     assert ": η = 1: m: 0.9" in cards.told(made, {"claims": {}})
+
+
+READS = {"reads": "with it the score is {} <higher|lower>"}
+
+
+@pytest.mark.parametrize(
+    "effects, predicts, expected",
+    [
+        ({"a": FLAT, "b": FLAT}, "above", "Both comparisons make no difference that matters."),
+        ({"a": FLAT, "b": FLAT}, "within", "Both comparisons go as claimed."),
+        (
+            {"digits | SGD": UP, "digits | Adam": [2 * x for x in UP], "wine | SGD": [0.5] * 4},
+            "above",
+            "Of 3 comparisons 2 go as claimed (most for digits, Adam: with it the score is 2.02 "
+            "points [1.75, 2.30] higher); 1 stays open.",
+        ),
+        (
+            {"a": UP, "b": [-x for x in UP]},
+            "within",
+            "Both comparisons go the other way (most for a: with it the score is 1.01 points "
+            "[0.88, 1.15] higher).",
+        ),
+        (
+            {"a": UP, "b": [-x for x in UP], "c": FLAT},
+            "above",
+            "Of 3 comparisons 1 goes as claimed (a: with it the score is 1.01 points [0.88, 1.15] "
+            "higher); 1 goes the other way (b: with it the score is 1.01 points [0.88, 1.15] "
+            "lower); 1 makes no difference that matters.",
+        ),
+    ],
+)
+def test_a_finding_counts_what_comparisons_did(effects, predicts, expected):
+    factors = ["data", "rule"] if " | " in next(iter(effects)) else ["rule"]
+    claim = claimed(*effects, predicts=predicts, factors=factors, **READS)
+    assert cards.finding(claim, stored(claim, effects)) == expected
+
+
+def test_a_finding_of_one_comparison_is_its_sentence():
+    claim = claimed("", factors=[], **READS)
+    alone = cards.finding(claim, stored(claim, {"": UP}))
+    assert alone == "With it the score is 1.01 points [0.88, 1.15] higher."
+    waiting = cards.finding(claim, {"claims": {}})
+    assert waiting == "Has not been tried on enough data yet."
+    assert cards.finding(claim | {"verdict": "true", "says": "A law."}) == "“A law.”"

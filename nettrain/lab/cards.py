@@ -257,6 +257,45 @@ def verdict(record: dict, found: dict | None = None) -> str:
     )
 
 
+COUNTED = {  # what a number of comparisons did
+    "for": ("goes as claimed", "go as claimed"),
+    "against": ("goes the other way", "go the other way"),
+    "same": ("makes no difference that matters", "make no difference that matters"),
+    "open": ("stays open", "stay open"),
+}
+
+
+def finding(record: dict, found: dict | None = None) -> str:
+    """The result of a claim in one or two sentences, without its verdict.
+
+    A single comparison: its sentence with the pooled effect. Several: how many went which way, with
+    the largest effect of those that went as claimed or the other way. An exact claim: itself, in quotes.
+    """
+    if "verdict" in record:
+        return f"“{record['says']}”"
+    if (said := replications.judge(record, found)) is None:
+        return "Has not been tried on enough data yet."
+    sides = {name: drawn(record, said, name).side for name in said.bases}
+    told = {name: sentence(record, p.mean, *p.interval) for name, p in said.pooled.items()}
+    if len(sides) == 1:
+        return _upper("".join(told.values()) + ".")
+    parts = []
+    for side, (one, more) in COUNTED.items():
+        some = [name for name in sides if sides[name] == side]
+        if not some:
+            continue
+        text = f"{len(some)} {one if len(some) == 1 else more}"
+        if side == "against" or (side == "for" and record["predicts"] == "above"):
+            largest = max(some, key=lambda name: abs(said.pooled[name].mean))
+            most = "most for " if len(some) > 1 else ""
+            text += f" ({most}{label(largest)}: {told[largest]})"
+        parts.append(text)
+    if len(parts) == 1:
+        number, _, rest = parts[0].partition(" ")
+        return f"{'Both' if number == '2' else f'All {number}'} comparisons {rest}."
+    return f"Of {len(sides)} comparisons {'; '.join(parts)}."
+
+
 SIGNS = {
     "supported": "✓",
     "supported where settled": "✓",

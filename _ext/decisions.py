@@ -1,0 +1,78 @@
+"""What to do tomorrow: advice whose worth is computed from the replications of a claim."""
+
+import html
+from collections import Counter
+
+import yaml
+
+from _ext import build
+from nettrain.lab import cards, replications
+
+OUTCOMES = {  # word: its sign, the kind whose color it has
+    "do": ("✓", "supported"),
+    "try it": ("±", "depends"),
+    "skip": ("✗", "contradicted"),
+    "not known": ("?", "open"),
+}
+
+
+def outcome(sides: list[str], wants: str = "for") -> str:
+    """Of comparisons, each "for", "against", "same" or "open": do, try it, skip or not known.
+
+    do         at least half went as wanted and none the other way
+    skip       none went as wanted, though some are settled
+    try it     some went as wanted, others did not
+    not known  all are open, or there are none
+    """
+    number = Counter(sides)
+    good, bad = number[wants], number[{"for": "against", "against": "for"}[wants]]
+    if good:
+        return "do" if not bad and 2 * good >= len(sides) else "try it"
+    return "skip" if bad or number["same"] else "not known"
+
+
+def sides(record: dict, only=()) -> list[str]:
+    """How the comparisons of a claim came out, those with the levels `only`.
+
+    Raises ValueError if no comparison has them.
+    """
+    if "verdict" in record:
+        return ["for" if record["verdict"] == "true" else "against"]
+    if not (said := replications.judge(record)):
+        return []
+    names = [n for n in said.bases if set(only) <= set(replications.levels_of(n))]
+    if not names:
+        raise ValueError(f"decisions: claim {record['id']} has no comparison with {only}")
+    return [cards.drawn(record, said, name).side for name in names]
+
+
+def decisions() -> str:
+    """All decisions, by topic: the advice, its outcome, the numbers, how far they reach."""
+    records = build.read_json(build.ROOT / "nettrain" / "evidence.json")
+    parts, total = [], Counter()
+    for part in yaml.safe_load((build.ROOT / "_data" / "decisions.yml").read_text()):
+        parts.append(f"## {part['part']}\n")
+        rows = []
+        for decision in part["decisions"]:
+            record = records[decision["claim"]]
+            found = outcome(sides(record, decision.get("only", ())), decision.get("wants", "for"))
+            total[found] += 1
+            rows.append(card(decision["advice"], found, record))
+        parts.append("```{raw} html\n" + "\n".join(rows) + "\n```\n")
+    counts = [f"{total[word]} times *{word}*" for word in OUTCOMES if total[word]]
+    return f"{total.total()} decisions: {', '.join(counts)}.\n\n" + "\n".join(parts)
+
+
+def card(advice: str, found: str, record: dict) -> str:
+    """HTML: a decision with its outcome, the result, and how far it goes."""
+    sign, kind = OUTCOMES[found]
+    badge = (
+        f'<span class="nt-badge nt-{kind}"><span aria-hidden="true">{sign}</span> '
+        f"{found.capitalize()}</span>"
+    )
+    key, page = html.escape(record["id"]), record["chapter"].split("/")[-1]
+    link = f'<a class="nt-id" href="{page}.html#{key}">{key}</a>'
+    scope = f'<div class="nt-scope">{html.escape(record["scope"])}</div>'
+    text = html.escape(cards.finding(record))
+    head = f'<div class="nt-head"><strong>{html.escape(advice)}</strong> {badge} {link}</div>'
+    return f'<div class="nt-verdict nt-{kind}">{head}<div>{text}</div>{scope}</div>'
