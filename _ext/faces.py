@@ -7,6 +7,7 @@ lead to it. The code cells are those of the source, but for a title over those t
 
 import copy
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -115,7 +116,8 @@ def dressed(cell, node: nodes.container, writer: Writer):
         output.get("metadata", {}).pop(build.METADATA, None)
         data = output.get("data", {})
         if "text/html" in data:
-            data["text/html"] = writer.html(retold(data["text/html"]) or data["text/html"])
+            card = retold(data["text/html"])
+            data["text/html"] = writer.html(style() + card if card else data["text/html"])
         if "text/markdown" in data:
             data["text/markdown"] = re.sub(
                 r"\]\((?!\w+:)([^)]*?)\.(?:ipynb|md)\b",
@@ -123,6 +125,14 @@ def dressed(cell, node: nodes.container, writer: Writer):
                 data["text/markdown"],
             )
     return cell
+
+
+@cache
+def style() -> str:
+    """What cards look like, for each of them: Colab shows every output in a frame of its own."""
+    rules = (build.ROOT / "_static" / "cards.css").read_text()
+    rules = re.sub(r"/\*.*?\*/", "", rules, flags=re.DOTALL)
+    return f"<style>{' '.join(rules.split())}</style>"
 
 
 def captions(cell, node: nodes.container, writer: Writer) -> list:
@@ -207,6 +217,7 @@ def lead(app, page: str, template: str, context: dict, doctree) -> None:
         for button in group.get("buttons", []):
             if button.get("label") == "download-source-button":
                 button["url"] = f"{context['pathto'](FOLDER, 1)}/{page}.ipynb"
+                button["tooltip"] = "Download as a notebook"
             elif button.get("text") == "Colab":
                 button["url"] = colab(app.config, page)
 

@@ -1,4 +1,4 @@
-"""A page's document tree as the Markdown that Colab and Jupyter show: no MyST, formulas between `$`.
+"""A page's document tree as the Markdown that Colab and Jupyter show, with formulas between `$`.
 
 Sphinx has resolved the tree: numbers of equations and figures, citations, titles, the package's
 code. So this text cannot differ from the page. A node that has no form here is an error.
@@ -7,6 +7,7 @@ code. So this text cannot differ from the page. A node that has no form here is 
 import re
 from collections.abc import Callable, Iterable
 from html import escape
+from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 from docutils import nodes
@@ -80,7 +81,7 @@ class Writer:
             case nodes.image():
                 return self._image(node)
             case nodes.raw():
-                return self.html(node.astext()) if "html" in node["format"] else ""
+                return self._spoken(node) if "html" in node["format"] else ""
             case nodes.inline() | nodes.abbreviation():
                 return self.line(node)
         if isinstance(node, LINKS):
@@ -116,6 +117,15 @@ class Writer:
             lambda found: f'{found[1]}="{self.address(found[2])}"',
             source,
         ).strip()
+
+    def _spoken(self, node: nodes.raw) -> str:
+        """HTML within a line, as text and links."""
+        reader = Spoken(self.address)
+        reader.feed(node.astext())
+        reader.close()
+        if reader.open:
+            raise NoForm(node)
+        return "".join(reader.parts)
 
     def tex(self, source: str, newline: str = "\n") -> str:
         """A formula without the book's own commands, in which nothing looks like HTML."""
@@ -208,14 +218,20 @@ class Writer:
         titles = [n for n in node.children if isinstance(n, nodes.title)]
         inside = [n for n in node.children if not isinstance(n, nodes.title)]
         name = self.line(titles[0]) if titles else type(node).__name__.capitalize()
-        head = [f"**{name}.**"] if name else []
+        head = [f"**{name}**"] if name else []
         return "\n\n".join([*head, self.blocks(inside, level)])
 
     def _list(self, node: nodes.Element, signs: list[str]) -> str:
-        items = [self.blocks(item.children) for item in node.children]
-        short = all(isinstance(n, nodes.paragraph) for item in node.children for n in item.children)
-        rows = [sign + indented(item, len(sign)) for sign, item in zip(signs, items)]
-        return ("\n" if short and "\n\n" not in "".join(items) else "\n\n").join(rows)
+        """Without blank lines, if each of its points is one paragraph and lists."""
+        kinds = (nodes.paragraph, nodes.bullet_list, nodes.enumerated_list)
+        short = all(
+            isinstance(part, kinds[bool(k) :])
+            for item in node.children
+            for k, part in enumerate(item.children)
+        )
+        gap = "\n" if short else "\n\n"
+        items = [gap.join(filter(None, map(self.block, item.children))) for item in node.children]
+        return gap.join(sign + indented(item, len(sign)) for sign, item in zip(signs, items))
 
     def _definition(self, node: nodes.definition_list_item) -> str:
         terms = [self.line(n) for n in node.children if isinstance(n, nodes.term)]
@@ -254,16 +270,49 @@ class Writer:
         return f"**{number}** {text}" if number else text
 
 
+class Spoken(HTMLParser):
+    """Collects what HTML says; of its tags only links and those of `KEPT` are left."""
+
+    KEPT = {"b", "br", "code", "em", "i", "kbd", "strong", "sub", "sup"}
+    MUTE = {"script", "style", "svg"}
+
+    def __init__(self, address: Callable[[str], str]):
+        super().__init__()
+        self.address, self.parts = address, []
+        self.open: list[str] = []  # where the links lead that have no end yet, and mute tags
+
+    def handle_starttag(self, tag, attrs):
+        if tag in self.MUTE:
+            self.open.append(tag)
+        elif tag == "a":
+            self.open.append(self.address(dict(attrs).get("href", "")))
+            self.parts.append("[")
+        elif tag in self.KEPT:
+            self.parts.append(f"<{tag}>")
+
+    def handle_endtag(self, tag):
+        if tag in self.MUTE:
+            self.open.pop()
+        elif tag == "a":
+            self.parts.append(f"]({self.open.pop()})")
+        elif tag in self.KEPT:
+            self.parts.append(f"</{tag}>")
+
+    def handle_data(self, data):
+        if not self.MUTE & set(self.open):
+            self.parts.append(escaped(data))
+
+
 # --------------------------------------------------------------------------------- Markdown
 
 
 def escaped(text: str) -> str:
     """Text in which no sign means anything to Markdown."""
-    text = re.sub(r"[\\`*$]", r"\\\g<0>", text)
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    text = re.sub(LIKE_HTML, "&lt;", text)
+    text = re.sub(r"[\\`*$~]|!$", r"\\\g<0>", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it is no mark
-    text = text.replace("](", "]&#40;").replace("~~", r"\~~")  # `\(` might begin a formula
-    text = re.sub(r"&(?=#?\w+;)", "&amp;", text.replace("]&#40;", "](")).replace("](", "]&#40;")
-    return re.sub(LIKE_HTML, "&lt;", text)
+    return text.replace("](", "]&#40;")  # not `\(`, which may begin a formula
 
 
 def code(text: str) -> str:
