@@ -4,7 +4,8 @@
 # make bench  measure speed side by side      make evidence   accept the verdicts of this build
 # make replicate CHAPTER="losses depth" BASES=6 BUDGET=60   other bases, for so many minutes
 # make replicate-merge FILE="bases.jsonl"   take in bases that were made on other machines
-# make colab  every notebook, each in an environment like Colab's (as committed)
+# make colab  what Colab opens, each notebook in an environment like Colab's (package as committed)
+# make publish  the built book, pages and notebooks, as the branch that Colab opens
 # make grade FILES="..." CSV=marks.csv JOBS=2   mark submissions of the exercises
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ BUDGET ?= inf
 READY := $(VENV)/ready
 COLAB := _build/colab
 .DEFAULT_GOAL := book
-.PHONY: book test quick read lint bench evidence replicate replicate-merge colab grade clean
+.PHONY: book test quick read lint bench evidence replicate replicate-merge colab publish grade clean
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -63,8 +64,11 @@ $(COLAB)/ready: tests/colab-requirements.txt
 	$(COLAB)/venv/bin/pip install --disable-pip-version-check -r $<
 	touch $@
 
-colab: $(READY) $(COLAB)/ready
+colab: book $(COLAB)/ready
 	$(BIN)/python -m pytest -n 2 -m colab tests/test_colab.py
+
+publish: book
+	$(BIN)/python -m _ext.publish
 
 clean:
 	rm -rf _build

@@ -492,12 +492,19 @@ def fill(app, docname: str, source: list[str]) -> None:
     source[0] = PLACE.sub(lambda place: PAGES[place[1]](), source[0])
 
 
+def retold(source: str) -> str | None:
+    """A card as it would be told now; nothing if this HTML is no card."""
+    if card := CARD.match(source):
+        record = build.read_json(build.VERDICTS)[card[2]]
+        return (cards.claim if card[1] else cards.verdict)(record)
+    return None
+
+
 def retell(app, doctree) -> None:
     """The cards say what the bases say now, not what they said when the lecture was executed."""
     for node in list(doctree.findall(nodes.raw)):
-        if card := CARD.match(node.astext()):
-            record = build.read_json(build.VERDICTS)[card[2]]
-            node.children = [nodes.Text((cards.claim if card[1] else cards.verdict)(record))]
+        if card := retold(node.astext()):
+            node.children = [nodes.Text(card)]
 
 
 def outdated(app, env, added, changed, removed) -> list[str]:

@@ -288,6 +288,8 @@ def test_no_page_is_ever_stale(small_book):
     done, pages = make()  # the chapter that imports it runs, and its page is new
     assert done.returncode == 0 and ran(done) == {"two"}
     assert "one says first" in pages["one"] and "two says second" in pages["two"]
+    notebook = folder / "_build" / "html" / "notebooks" / "chapters" / "two.ipynb"
+    assert "two says second" in notebook.read_text()
 
     (folder / "nettrain" / "one.py").write_text("raise RuntimeError('broken on purpose')\n")
     done, _ = make()  # a cell that raises stops the build, and says so
