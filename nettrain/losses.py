@@ -1,4 +1,4 @@
-"""Losses for classification, and accuracy.
+"""Losses for classification, accuracy, and calibration.
 
 loss(outputs [n, classes], labels [n]) -> the mean over the examples; labels are integers from 0 to
 classes − 1 (`check_labels`), for sequences one at each place. Raises TypeError for labels that are
@@ -119,3 +119,13 @@ def accuracy(out: Tensor, y: Tensor) -> Tensor:
     """
     classes = out.ndim > 1 and y.shape == out.shape[:-1] and not y.is_floating_point()
     return (out.argmax(-1) == y).double().mean() if classes else out.new_full((), math.nan)
+
+
+def calibration_error(sure: Tensor, right: Tensor, *, bins: int = 10) -> Tensor:
+    """Σ_b n_b / n · |mean confidence − share of right answers|, over bins of equal width.
+
+    sure [n], confidences in [0, 1], and right [n], booleans. Guo et al. 2017, eq. 5.
+    """
+    where = (sure * bins).long().clamp(max=bins - 1)
+    gaps = torch.zeros(bins, dtype=sure.dtype, device=sure.device)
+    return gaps.index_add(0, where, sure - right.to(sure.dtype)).abs().sum() / len(sure)

@@ -125,3 +125,21 @@ def test_tokens_of_another_shape_are_refused(out, y, message):
 def test_tokens_that_are_not_integers_are_refused():
     with pytest.raises(TypeError, match="class numbers are integers"):
         losses.token_cross_entropy(TEXT, PLACES.double())
+
+
+def test_calibration_error_by_hand():
+    """Two answers at 0.95, one right, and one right answer at 0.55: (2 · 0.45 + 0.45) / 3."""
+    sure, right = torch.tensor([0.95, 0.95, 0.55]), torch.tensor([True, False, True])
+    assert losses.calibration_error(sure, right).item() == pytest.approx(0.45)
+    assert losses.calibration_error(sure, right, bins=1).item() == pytest.approx(0.45 / 3)
+
+
+def test_who_is_always_certain_is_off_by_his_errors():
+    right = torch.tensor([True] * 7 + [False] * 3)
+    assert losses.calibration_error(torch.ones(10), right).item() == pytest.approx(0.3)
+
+
+def test_answers_that_are_right_as_often_as_said_are_calibrated():
+    sure = torch.rand(200_000, generator=g, dtype=torch.float64)
+    right = torch.rand(200_000, generator=g, dtype=torch.float64) < sure
+    assert losses.calibration_error(sure, right).item() < 0.005
