@@ -145,7 +145,7 @@ def initialize(net: nn.Module, scheme: Scheme, *, generator=None) -> nn.Module:
 
 @torch.no_grad()
 def looks_linear(net: nn.Module, *, generator=None) -> nn.Module:
-    """Mirrored weights: every hidden unit u gets a twin −u, and ReLU(u) − ReLU(−u) = u.
+    """Mirrored weights: each hidden unit z gets a twin −z, and ReLU(z) − ReLU(−z) = z.
 
         W = [V; −V] in the first layer, [V, −V] in the last, [[V, −V], [−V, V]] in between
 
