@@ -259,3 +259,35 @@ REFUSED = [
 def test_errors_say_what_is_wrong(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
+
+
+DEEP = [mlp([7, 6, 4, 3]), mlp([7, *[6] * 8, 3], norm=norm.BatchNorm)]
+
+
+@pytest.mark.parametrize("net", DEEP)
+def test_mirrored_weights_make_a_linear_function(net):
+    """Affine behind a batch norm, which takes away a mean: so compare differences."""
+    net = init.looks_linear(net.double(), generator=seeded(2)).train()
+    x = torch.randn(40, 7, generator=seeded(1), dtype=torch.float64)
+    A, y = torch.cat([x, torch.ones(40, 1, dtype=torch.float64)], 1), net(x)
+    fitted = A @ torch.linalg.lstsq(A, y).solution
+    torch.testing.assert_close(fitted, y, rtol=0, atol=1e-9)
+    assert y.std() > 0.1
+    random = init.initialize(net, init.he, generator=seeded(2))(x)
+    assert (A @ torch.linalg.lstsq(A, random).solution - random).abs().max() > 1e-3
+
+
+def test_mirrored_weights_are_orthogonal_and_a_draw_of_the_generator():
+    nets = [init.looks_linear(mlp([7, 6, 4, 3]), generator=seeded(5)) for _ in range(2)]
+    first, middle, last = (m.weight for m in nets[0] if isinstance(m, nn.Linear))
+    assert all(map(torch.equal, nets[0].parameters(), nets[1].parameters()))
+    assert torch.equal(first[:3], -first[3:]) and torch.equal(last[:, :2], -last[:, 2:])
+    assert torch.equal(middle[:2], -middle[2:]) and torch.equal(middle[:, :3], -middle[:, 3:])
+    torch.testing.assert_close(first[:3] @ first[:3].T, torch.eye(3))
+    assert all(m.bias.abs().max() == 0 for m in nets[0] if isinstance(m, nn.Linear))
+
+
+@pytest.mark.parametrize("net", [mlp([7, 5, 3]), mlp([7, 3])])
+def test_mirrored_units_come_in_pairs(net):
+    with pytest.raises(ValueError, match="mirrored units need one layer or more, even sizes"):
+        init.looks_linear(net)
