@@ -342,8 +342,9 @@ def language(node: nodes.literal_block) -> str:
 
 
 def marked(mark: str, text: str) -> str:
-    """Text between marks, which must not stand beside a space."""
+    """Text between marks, which must not stand beside a space, nor beside marks of their kind."""
     inner = text.strip()
+    mark = mark.replace("*", "_") if re.search(r"(?<!\\)\*", inner) else mark
     return text.replace(inner, f"{mark}{inner}{mark}", 1) if inner else text
 
 

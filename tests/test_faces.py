@@ -320,6 +320,8 @@ def test_plain_markdown_stays(text):
         ("% nobody sees this\n\nwords", "words"),
         ("<!-- rows: A05 -->\n\nwords", "words"),
         ("term\n: what it means", "**term**: what it means"),
+        ("*one*, *two*\n: what they mean", "__*one*, *two*__: what they mean"),
+        ("**bold with *slanted* words**", "__bold with *slanted* words__"),
         ("| a |\n|---|\n| $P(x\\|y)$ `x\\|y` |", "| a |\n| --- |\n| $P(x\\vert y)$ `x\\|y` |"),
         ("| a |\n|--:|\n| 1 |", "| a |\n| --: |\n| 1 |"),
         ("$a<b$", r"$a\lt b$"),
