@@ -1,6 +1,7 @@
 """python -m exercises grade FILES --csv marks.csv     mark submissions
-python -m exercises blank                            write each exercise.ipynb out of its solution
-python -m exercises fetch FOLDER                     copy the six exercise.ipynb there
+python -m exercises points POINTS.csv --csv marks.csv  put in the points given for the words
+python -m exercises fetch FOLDER                     copy the six notebooks there
+python -m exercises blank                            write notebooks and pages out of the solutions
 """
 
 import argparse
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from exercises import blank, grader
 from exercises.grading import report, table
-from exercises.grading.files import write_whole
+from exercises.grading.files import folder as folder_of
+from exercises.grading.files import notebook_name, write_whole
 from exercises.grading.journal import Journal
 from exercises.laws import IDS
 
@@ -44,7 +46,7 @@ def arguments(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("blank", help="write each exercise.ipynb out of its solution.ipynb")
+    commands.add_parser("blank", help="write notebooks and pages out of each solution.ipynb")
     copy = commands.add_parser("fetch", help="copy the six notebooks for students into a folder")
     copy.add_argument("folder", type=Path, help="what is in it already stays as it is")
     mark = commands.add_parser("grade", help="mark submissions")
@@ -224,8 +226,8 @@ def fetch(folder: Path) -> None:
     """Copy the notebooks for students into a folder; what is there already stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     for id in IDS:
-        content = (blank.folder(id) / "exercise.ipynb").read_bytes()
-        path = folder / f"exercise_{id}.ipynb"
+        content = (folder_of(id) / notebook_name(id)).read_bytes()
+        path = folder / notebook_name(id)
         if not os.path.lexists(path):
             write_whole(path, content)
         elif not path.is_file() or path.read_bytes() != content:

@@ -27,6 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
+from exercises.grading.child import encode
+from exercises.grading.files import folder, notebook_name
 from exercises.laws import IDS, Mark, judge, load
 
 HERE = Path(__file__).resolve().parent
@@ -197,12 +199,12 @@ def which(cells: list[dict]) -> str:
 
 
 def free_text(cells: list[dict], exercise: str) -> dict[str, str]:
-    """The answers in words: the text that does not stand in exercise.ipynb.
+    """The answers in words: the text that does not stand in the notebook for students.
 
     Each is named by its cell's nbgrader metadata, if the editor has kept them. Text beyond the
     limits is cut, and a note says so.
     """
-    printed = parse((HERE / f"ex{exercise.replace('-', '_')}" / "exercise.ipynb").read_bytes())
+    printed = parse((folder(exercise) / notebook_name(exercise)).read_bytes())
     known = {c["source"].strip() for c in printed} | {""}
     found = {}
     for cell in cells:
@@ -376,14 +378,6 @@ def send(which: int, processes) -> None:
             os.kill(pid, which)
         except ProcessLookupError:
             pass  # it has ended
-
-
-def encode(value):
-    """A law's argument for JSON; the process makes the same array of it."""
-    if isinstance(value, np.ndarray):
-        kind = "integers" if value.dtype.kind in "iu" else "array"
-        return {kind: value.tolist()}
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def clean(text: str, most: int = 500) -> str:
