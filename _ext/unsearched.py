@@ -4,18 +4,24 @@ So one may look for "learning rate" without meeting the solution of an exercise 
 """
 
 from docutils import nodes
-from sphinx import search
+from sphinx.search import IndexBuilder
+
+whole = IndexBuilder.feed
 
 
-class Words(search.WordCollector):
-    """Collects a page's words for the index, but not those of solutions."""
+def is_hidden(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Element) and "no-search" in node["classes"]
 
-    def dispatch_visit(self, node: nodes.Node) -> None:
-        if isinstance(node, nodes.Element) and "no-search" in node["classes"]:
-            raise nodes.SkipNode
-        super().dispatch_visit(node)
+
+def feed(self, docname: str, filename: str, title: str, doctree: nodes.document) -> None:
+    """As Sphinx does, from a copy of the page without its hidden parts."""
+    if any(doctree.findall(is_hidden)):
+        doctree = doctree.deepcopy()
+        for node in list(doctree.findall(is_hidden)):
+            node.parent.remove(node)
+    whole(self, docname, filename, title, doctree)
 
 
 def setup(app):
-    search.WordCollector = Words
+    IndexBuilder.feed = feed
     return {"parallel_read_safe": True, "parallel_write_safe": True}

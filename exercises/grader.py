@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exercises import lessons
 from exercises.grading.child import encode
 from exercises.grading.files import folder, notebook_name
 from exercises.laws import IDS, Mark, judge, load
@@ -87,7 +88,7 @@ class Result:
 
     def record(self) -> dict:
         """As plain data, for the journal."""
-        marks = {m.law.name: m.message for m in self.marks}
+        marks = {m.law.name: [m.message, m.call, m.slip] for m in self.marks}
         rest = {k: v for k, v in asdict(self).items() if k != "marks"}
         return rest | {"marks": marks}
 
@@ -96,7 +97,7 @@ class Result:
         laws = (
             {law.name: law for law in load(record["exercise"]).laws} if record["exercise"] else {}
         )
-        marks = [Mark(laws[name], message) for name, message in record["marks"].items()]
+        marks = [Mark(laws[name], *rest) for name, rest in record["marks"].items()]
         return cls(**(record | {"marks": marks}))
 
 
@@ -206,6 +207,7 @@ def free_text(cells: list[dict], exercise: str) -> dict[str, str]:
     """
     printed = parse((folder(exercise) / notebook_name(exercise)).read_bytes())
     known = {c["source"].strip() for c in printed} | {""}
+    known |= {part.rubric.strip() for part in lessons.read(exercise).parts}
     found = {}
     for cell in cells:
         text = cell["source"]

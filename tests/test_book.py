@@ -20,7 +20,6 @@ from nettrain.lab import replications
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
-SOLUTIONS = sorted((ROOT / "exercises").glob("*/solution.ipynb"))  # they keep outputs, for nbval
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 OURS = "torch numpy scipy pandas matplotlib seaborn sklearn sympy tqdm numba ipywidgets IPython"
 COLAB = {"nettrain", *OURS.split(), *sys.stdlib_module_names}  # what Colab has, of what we use

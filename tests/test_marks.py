@@ -69,7 +69,7 @@ def test_what_a_human_typed_stays_when_the_same_is_graded_again():
     assert list(column(made, "file")) == ["anna.ipynb", "ben.ipynb", "mean", "carl.ipynb"]
     assert column(made, HAND)["anna.ipynb"] == "4.5"
     assert column(made, "remark")["ben.ipynb"] == "see me, é, 李"
-    assert column(made, "points")["carl.ipynb"] == "11"
+    assert column(made, "points")["carl.ipynb"] == "15"
 
 
 def test_a_mark_by_hand_stays_with_a_submission_that_changed_and_says_so():
@@ -162,14 +162,14 @@ def test_a_table_comes_back_from_a_spreadsheet(save, tmp_path):
 def test_what_a_spreadsheet_makes_of_numbers_and_letters_is_known(tmp_path):
     made, before = written([result("李.ipynb", seconds=3.45)])
     typed(made, "李.ipynb", HAND, "4")
-    typed(made, "李.ipynb", "points", "11,00")
+    typed(made, "李.ipynb", "points", "15,00")
     typed(made, "李.ipynb", "exercise", "01. Jan")
     typed(made, "李.ipynb", "seconds", "Mrz 45")
     back = saved(tmp_path, made.text().encode("cp1252", "replace"))
     back.merge([result("李.ipynb", seconds=3.45)], 7, before)
     (row,) = back.rows
     ours = [back.get(row, c) for c in ("file", "exercise", "points", "seconds", HAND)]
-    assert ours == ["李.ipynb", "1-1", "11", "3.45", "4"]
+    assert ours == ["李.ipynb", "1-1", "15", "3.45", "4"]
     assert "points (by hand)" not in back.head
 
 
@@ -423,7 +423,7 @@ def test_any_name_of_a_table_will_do(name, quick):
     main(["grade", "anna.ipynb", "--csv", name])
     assert quick == ["anna.ipynb"] and list(column(table.read(Path(name)), "file")) == quick
     folders = [p for p in Path(name).parent.iterdir() if p.is_dir() and p.name != "new"]
-    assert [len(list(p.iterdir())) for p in folders] == [2]
+    assert [len(list(p.iterdir())) for p in folders] == [3]
     assert not list(Path().rglob("*.part"))
 
 
@@ -484,7 +484,7 @@ def test_a_failure_of_the_grader_is_not_kept(quick, monkeypatch):
     assert column(table.read(Path("marks.csv")), "problem") == {"anna.ipynb": "no"}
     main(["grade", "anna.ipynb", "--csv", "marks.csv"])
     assert quick == ["anna.ipynb"]
-    assert column(table.read(Path("marks.csv")), "points") == {"anna.ipynb": "11"}
+    assert column(table.read(Path("marks.csv")), "points") == {"anna.ipynb": "15"}
 
 
 def test_the_largest_notebook_is_an_option(quick):
@@ -519,7 +519,7 @@ def test_a_second_fetch_keeps_the_work(tmp_path, capsys):
         "1-5",
     ]
     fetched = (tmp_path / "exercise_1-3.ipynb").read_bytes()
-    assert fetched == (blank.folder("1-3") / "exercise.ipynb").read_bytes()
+    assert fetched == (blank.folder("1-3") / "exercise_1-3.ipynb").read_bytes()
     with pytest.raises(SystemExit):
         main(["fetch", str(work)])
     assert "argument folder:" in capsys.readouterr().err and work.read_text() == "MY WORK"
