@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import exercises
-from exercises import blank
+from exercises import blank, lessons
 from exercises.grading.files import notebook_name
 from exercises.laws import (
     DRAWS,
@@ -27,6 +27,7 @@ from exercises.laws import (
     local,
     numbers,
 )
+from tests import right_answers
 from tests.mutants import mutants
 
 WRONG = sorted(Path(exercises.__file__).parent.glob("ex*/wrong/*.py"))
@@ -555,3 +556,139 @@ def test_a_sum_of_rounded_answers_is_judged_by_their_precision():
     names |= {"weights": lambda *a: weights(*a) * (1 + 3e-5)}
     message = marks("1-1", names)["weights_and_start_add_up_to_one"].message
     assert re.search(r"add up to (1\.0000\d+|0\.\d+)\.", message) and start(1, 0.5) == 0.5
+
+
+# ----------------------------------------------------------------------------- right answers
+
+
+def solution_as(change):
+    """A style: every answer of the solution, changed by `change`."""
+    return lambda id: {
+        name: lambda *args, f=f: change(f(*args))
+        for name, f in namespace(answers(id)).items()
+        if name in load(id).parts
+    }
+
+
+def written(sources):
+    """A style: answers as they stand in tests/right_answers.py."""
+    return lambda id: namespace([sources[id]])
+
+
+def as_generators(x):
+    x = np.asarray(x)
+    return x.item() if not x.ndim else (as_generators(row) for row in x)
+
+
+STYLES = {
+    "loops and lists": written(right_answers.LOOPS),
+    "torch": written(right_answers.TORCH),
+    "lists": solution_as(lambda x: np.asarray(x).tolist()),
+    "tuples of numpy's numbers": solution_as(
+        lambda x: tuple(np.asarray(x)) if np.ndim(x) else np.asarray(x)[()]
+    ),
+    "generators": solution_as(as_generators),
+    "single precision, then double": solution_as(
+        lambda x: np.float32(x).astype(float) * (1 + 1e-7)
+    ),
+    "objects": solution_as(lambda x: np.asarray(x).astype(object)),
+    "arrays of another order": solution_as(lambda x: np.array(x, order="F")),
+}
+
+
+@each_exercise
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_right_answers_pass_in_any_style(id, style):
+    own = style(id)
+    assert set(load(id).parts) <= own.keys()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in (1, 2):
+            broken = {k: m.message for k, m in marks(id, own, seed).items() if m.message}
+            assert not broken, broken
+
+
+# ----------------------------------------------------------------------------- the book's pages
+
+
+@each_exercise
+def test_every_part_has_points_two_hints_and_a_solution(id):
+    lesson = lessons.read(id)
+    letters = "".join(part.letter for part in lesson.parts)
+    assert letters == "abcdefg"[: len(letters)] and len(letters) >= 5 and lesson.lectures
+    for part in lesson.parts:
+        assert part.points and part.solution and len(part.hints) == 2, part.letter
+        assert "SOLUTION" not in part.solution + part.stub
+    assert sum(part.points for part in lesson.parts) == load(id).points + lesson.words
+    assert [
+        law.part for law in load(id).laws if law.part not in lesson.part_of(law).functions
+    ] == []
+
+
+@each_exercise
+def test_the_rubric_gives_all_points_of_the_words(id):
+    (part,) = [part for part in lessons.read(id).parts if part.words]
+    given = lessons.RUBRIC.findall(part.rubric)
+    assert sum(map(int, given)) == part.words == 6 and len(given) >= 3
+    assert len(given) == len(part.rubric.split("\n")) and f"({part.words} points, by" in part.text
+    handed_out = "\n".join("".join(c["source"]) for c in notebook(id, "exercise")["cells"])
+    assert part.rubric.split("\n")[0] not in handed_out and part.hints[0][:20] in handed_out
+
+
+@each_exercise
+def test_the_page_shows_the_task_and_folds_the_rest(id):
+    page = (blank.folder(id) / "statement.md").read_text("utf-8")
+    assert page.count(":::{dropdown} Hint") == 2 * len(lessons.read(id).parts)
+    solutions = re.findall(r":::{dropdown} Solution \(try first\)\n:class-container: no-se", page)
+    assert len(solutions) == len(lessons.read(id).parts)
+    shown = re.sub(r"(?s):::\{dropdown\}.*?\n:::\n", "", page)
+    assert "BEGIN" not in page and f"{{download}}`exercise_{id}.ipynb" in shown
+    for source in answers(id):
+        for region in lessons.REGION.findall(source):
+            code = [x.strip() for x in region.split("\n") if x.strip().startswith("return")]
+            assert code and not any(line in shown.split("\n") for line in code)
+    for law in load(id).laws:
+        assert f"- ({law.points}) {law.statement}" in shown
+
+
+@each_exercise
+def test_the_repository_is_the_one_of_the_configuration(id):
+    import yaml
+
+    root = Path(exercises.__file__).parents[1]
+    url = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
+    (first, *_) = [c for c in notebook(id)["cells"] if c["cell_type"] == "code"]
+    assert f'"git+{url}"' in "".join(first["source"])
+    path = f"{url.removeprefix('https://github.com/')}/blob/main/exercises/{blank.folder(id).name}"
+    assert f"github/{path}/exercise_{id}.ipynb" in (blank.folder(id) / "statement.md").read_text()
+
+
+def test_solutions_stay_out_of_the_search():
+    from docutils import nodes
+    from docutils.utils import new_document
+    from sphinx.search import IndexBuilder
+
+    from _ext import unsearched
+
+    class Index(IndexBuilder):
+        def __init__(self):
+            pass
+
+    page, seen = new_document("page"), []
+    page += nodes.paragraph(text="the task")
+    page += nodes.container("", nodes.paragraph(text="the answer"), classes=["x", "no-search"])
+    original = unsearched.whole
+    unsearched.whole = lambda self, docname, filename, title, doctree: seen.append(doctree.astext())
+    try:
+        unsearched.feed(Index(), "page", "page.md", "page", page)
+    finally:
+        unsearched.whole = original
+    assert seen == ["the task"] and "the answer" in page.astext()
+
+
+def test_there_are_sixty_wrong_answers_and_each_construction_has_some():
+    names = [p.read_text("utf-8") for p in WRONG]
+    assert len(WRONG) >= 60
+    for id in IDS:
+        for function in CONSTRUCTIONS[id]:
+            assert any(f"def {function}(" in text for text in names), function

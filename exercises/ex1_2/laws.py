@@ -237,6 +237,12 @@ def without_corrections_the_first_step_is_wrong(ask, rng):
     )
 
 
+def uphill_means(one, other, chance, eps):
+    """E[g] and E[Δθ_1]/α of (1.23), for g of two values."""
+    g, q = np.array([one, other]), np.array([chance, 1 - chance])
+    return np.array([(q * g).sum(), (q * -g / (np.abs(g) + eps)).sum()])
+
+
 @exercise.law("uphill", points=2)
 def the_mean_first_step_can_go_uphill(ask, rng):
     """With the exhibited values of g and their chances E[g] ≥ mean, and yet E[Δθ_1] ≥ α/4.
@@ -251,15 +257,16 @@ def the_mean_first_step_can_go_uphill(ask, rng):
         f"A gradient of size {apart(size, 1)[0]} was used; at most 1 is allowed.",
     )
     ask.require(0 <= chance <= 1, f"{chance:.3g} is no probability.")
-    mean, swapped = (q * one + (1 - q) * other for q in (chance, 1 - chance))
+    mean, step = uphill_means(one, other, chance, eps)
+    least_of_both = np.array([least, 0.25])
+    reached = lambda x, wanted: bool(np.all(x >= wanted)) or ask.close(x, wanted)
+    swapped = reached(uphill_means(one, other, 1 - chance, eps), least_of_both)
+    slip = "The third number is the chance of the first value." if swapped else None
     ask.require(
-        mean >= least or ask.close(mean, least),
-        f"E[g] = {apart(mean, least)[0]} is below {show(least)}.",
-        "The third number is the chance of the first value." if swapped >= least else None,
+        reached(mean, least), f"E[g] = {apart(mean, least)[0]} is below {show(least)}.", slip
     )
-    step = sum(q * -g / (abs(g) + eps) for g, q in ((one, chance), (other, 1 - chance)))
     ask.require(
-        step >= 0.25 or ask.close(step, 0.25),
+        reached(step, 0.25),
         f"E[g] = {mean:.3g} and E[Δθ_1] = {step:.3g} α.",
-        "The first step, −α g/(|g| + ε), knows the gradient's sign and not its size.",
+        slip or "The first step, −α g/(|g| + ε), knows the gradient's sign and not its size.",
     )

@@ -222,16 +222,14 @@ def adamw_ends_where_its_step_meets_the_decay(ask, rng):
     # a short memory of g² settles soon; where, does not depend on it
     rest = adam(0 * c, lambda theta, t: a * (theta - c), alpha, 1500, w=w, b2=0.98)
     simulated = np.abs(got - rest).max() < 0.05 * reach
-    clipped = np.clip(c, -1 / w, 1 / w)
     slips = {
-        "Beyond α/w the decay is stronger than Adam's step, whose size is about α.": c,
+        "Beyond α/w the decay is stronger than Adam's step, whose size is about α. (The box 1/λ is "
+        "that of the lecture, where a step takes off α λ; here it takes off w.)": c,
         "That is an ℓ₂ penalty's shrinking. Adam's step depends on the gradient's sign.": a
         * c
         / (a + w / alpha),
         "That is an ℓ₂ penalty's shrinking, of strength w. Adam's step depends on the "
         "gradient's sign.": a * c / (a + w),
-        "The box is α/w. It is 1/λ where w stands for α λ, as in torch; here w is the whole "
-        "share that a step takes off.": clipped,
         "Within the box nothing is shrunk: only what lies beyond ±α/w ends at its edge.": reach
         * np.sign(c),
     }
