@@ -42,7 +42,7 @@ read: book
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/nbstripout --verify --keep-id $(shell git ls-files 'chapters/*.ipynb' 'exercises/*/exercise.ipynb')
+	$(BIN)/nbstripout --verify --keep-id $(shell git ls-files 'chapters/*.ipynb' 'exercises/*/exercise_*.ipynb')
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

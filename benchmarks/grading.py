@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks.__main__ import RESULTS
 from benchmarks.machine import machine
 from exercises import blank, grader
+from exercises.grading.files import notebook_name
 from exercises.laws import IDS, load
 
 JOBS = 2
@@ -42,15 +43,15 @@ ATTACKS = [
 def submission(number: int) -> tuple[dict, int | None]:
     """(notebook, points that it must get or None for at most what its honest part earns)."""
     id = IDS[number % len(IDS)]
-    notebook = lambda name: json.loads((blank.folder(id) / f"{name}.ipynb").read_text("utf-8"))
+    notebook = lambda name: json.loads((blank.folder(id) / name).read_text("utf-8"))
     cell = lambda code: {"cell_type": "code", "source": code, "metadata": {}, "outputs": []}
     if number % 10 == 0:
-        made = notebook("exercise")
+        made = notebook(notebook_name(id))
         made["cells"].append(cell(ATTACKS[number // 10 % len(ATTACKS)]))
         return made, 0
     if number % 10 == 1:
-        return notebook("exercise"), 0
-    made = notebook("solution")
+        return notebook(notebook_name(id)), 0
+    made = notebook("solution.ipynb")
     if number % 20 == 2:
         made["cells"].insert(0, cell("import torch"))
     if number % 10 < 6:

@@ -6,7 +6,9 @@
 
 laws        what a law is, and how it asks
 grader      a submission's marks, from outside
-blank       exercise.ipynb out of solution.ipynb
+lessons     what an exercise says, read from its solution.ipynb
+blank       the notebook for students out of solution.ipynb
+statements  the book's page out of it
 grading     the machinery: confinement, the student's process, journal, table, pages
 """
 
@@ -16,7 +18,7 @@ from exercises.laws import judge, load, local
 
 
 class LawsFailed(AssertionError):
-    """At least one law does not hold; the message lists each and what broke it."""
+    """At least one law does not hold; what broke it is printed below the law."""
 
     def _render_traceback_(self):  # IPython: the message, without our own frames
         return str(self).split("\n")
@@ -25,8 +27,8 @@ class LawsFailed(AssertionError):
 def check(id: str, namespace: dict, part: str | None = None) -> None:
     """Run the laws of an exercise on the functions of a namespace, with fresh random inputs.
 
-    Prints the marks. Raises LawsFailed if a law does not hold, ValueError for an unknown exercise
-    or part.
+    Prints the marks, and below each law that fails what broke it. Raises LawsFailed if a law does
+    not hold, ValueError for an unknown exercise or part.
     """
     exercise = load(id)
     if part is not None and part not in exercise.parts:
@@ -38,6 +40,10 @@ def check(id: str, namespace: dict, part: str | None = None) -> None:
     print(f"{id} {part or exercise.title}: {got} of {most} points")
     for mark in marks:
         print(f"  {'✗' if mark.message else '✓'} {mark.law.points}  {mark.law.statement}")
-    broken = [f"{m.law.name}: {m.message}" for m in marks if m.message]
-    if broken:
-        raise LawsFailed("\n\n".join([f"{len(broken)} of {len(laws)} laws fail.", *broken]))
+        if mark.message:
+            print(f"       {mark.message}")
+        if mark.call:
+            print(f"       Try: {mark.call}")
+    if broken := [m.law.name for m in marks if m.message]:
+        fail = "fails" if len(broken) == 1 else "fail"
+        raise LawsFailed(f"{len(broken)} of {len(laws)} laws {fail}: {', '.join(broken)}")

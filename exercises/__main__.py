@@ -1,6 +1,7 @@
 """python -m exercises grade FILES --csv marks.csv     mark submissions
-python -m exercises blank                            write each exercise.ipynb out of its solution
-python -m exercises fetch FOLDER                     copy the six exercise.ipynb there
+python -m exercises points POINTS.csv --csv marks.csv  put in the points given for the words
+python -m exercises fetch FOLDER                     copy the six notebooks there
+python -m exercises blank                            write notebooks and pages out of the solutions
 """
 
 import argparse
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from exercises import blank, grader
 from exercises.grading import report, table
-from exercises.grading.files import write_whole
+from exercises.grading.files import folder as folder_of
+from exercises.grading.files import notebook_name, write_whole
 from exercises.grading.journal import Journal
 from exercises.laws import IDS
 
@@ -44,9 +46,12 @@ def arguments(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("blank", help="write each exercise.ipynb out of its solution.ipynb")
+    commands.add_parser("blank", help="write notebooks and pages out of each solution.ipynb")
     copy = commands.add_parser("fetch", help="copy the six notebooks for students into a folder")
     copy.add_argument("folder", type=Path, help="what is in it already stays as it is")
+    give = commands.add_parser("points", help="put the points for words into the table")
+    give.add_argument("points", type=Path, metavar="POINTS", help="as free_text.html saves it")
+    give.add_argument("--csv", type=Path, required=True, help="the table of marks")
     mark = commands.add_parser("grade", help="mark submissions")
     mark.add_argument("files", nargs="+", type=Path, metavar="FILE")
     mark.add_argument("--csv", type=Path, required=True, help="where the marks go")
@@ -214,18 +219,45 @@ def write(options, journal: Journal, marked: list[grader.Result]) -> list[str]:
         new = [row for row in rows if row not in journal.rows.get(row["file"], [])]
         journal.wrote(new)  # before the table, so that no cell of ours is taken for a human's
         write_whole(options.csv, marks.text())
-        words = journal.texts | {r.file: r for r in marked}
-        page = report.free_text([words[file] for file in sorted(words)])
-        write_whole(options.feedback / "free_text.html", page)
+        latest = journal.latest | {r.file: r for r in marked}
+        results = [latest[file] for file in sorted(latest)]
+        given = {marks.get(row, "file"): marks.get(row, table.WORDS) for row in marks.rows}
+        write_whole(options.feedback / "free_text.html", report.free_text(results, given))
+        write_whole(options.feedback / "class.html", report.of_class(results))
     return changed
+
+
+def points(options) -> int:
+    """Put the points of a file that free_text.html saved into the table; 1 if some stay out."""
+    path = options.csv.with_name(options.csv.name + ".journal")
+    for argument, file in (("--csv", options.csv), ("POINTS", options.points)):
+        if not file.is_file():
+            sys.exit(f"argument {argument}: {file} does not exist")
+    try:
+        journal = Journal(path, None)
+    except (OSError, ValueError) as error:
+        sys.exit(f"argument --csv: the journal {path} cannot be used: {error}")
+    try:
+        with journal.locked():
+            marks, given = table.read(options.csv), table.read(options.points)
+            if not given.rows or "points" not in given.head:
+                raise ValueError(f"{options.points} holds no points")
+            filled, problems = marks.give(given)
+            write_whole(options.csv, marks.text())
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    finally:
+        journal.close()
+    print(*problems, f"{filled} rows filled in {options.csv}", sep="\n", file=sys.stderr)
+    return bool(problems)
 
 
 def fetch(folder: Path) -> None:
     """Copy the notebooks for students into a folder; what is there already stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     for id in IDS:
-        content = (blank.folder(id) / "exercise.ipynb").read_bytes()
-        path = folder / f"exercise_{id}.ipynb"
+        content = (folder_of(id) / notebook_name(id)).read_bytes()
+        path = folder / notebook_name(id)
         if not os.path.lexists(path):
             write_whole(path, content)
         elif not path.is_file() or path.read_bytes() != content:
@@ -239,6 +271,8 @@ def main(argv=None) -> int:
     options = arguments(argv)
     if options.command == "grade":
         return grade(options)
+    if options.command == "points":
+        return points(options)
     if options.command == "blank":
         try:
             blank.write()

@@ -1,4 +1,4 @@
-"""exercise.ipynb out of solution.ipynb: the answers blanked, as nbgrader would, and no outputs.
+"""exercise_1-1.ipynb out of solution.ipynb: answers blanked, as nbgrader would, and no outputs.
 
 No answer may reach a student, so that anything doubtful about a region is an error, and what is
 handed out is looked through once more.
@@ -10,10 +10,12 @@ import re
 from keyword import iskeyword
 from pathlib import Path
 
-from exercises.grading.files import write_whole
+from exercises import lessons, statements
+from exercises.grading import files
+from exercises.grading.files import notebook_name, write_whole
 from exercises.laws import IDS
 
-HERE = Path(__file__).parent
+LEFT_OUT = {"book", "rubric"}  # tags of cells that students do not get
 MARKER = re.compile(r"(?i)\b(begin|end)[ \t_-]*solution")  # however it is spelled
 ALONE = re.compile(r"(?i)[ \t]*#+[ \t]*(begin|end)[ \t_-]*solution\s*")
 IMPORT = re.compile(r"import |from .* import ")
@@ -22,7 +24,7 @@ WORDS = "YOUR ANSWER HERE"
 
 
 def folder(id: str) -> Path:
-    return HERE / f"ex{id.replace('-', '_')}"
+    return files.folder(id)
 
 
 def blank(solution: dict) -> dict:
@@ -33,7 +35,9 @@ def blank(solution: dict) -> dict:
     that stands elsewhere too.
     """
     notebook = copy.deepcopy(solution)
-    notebook["cells"] = [c for c in notebook["cells"] if "book" not in (about(c).get("tags") or [])]
+    notebook["cells"] = [
+        c for c in notebook["cells"] if LEFT_OUT.isdisjoint(about(c).get("tags") or [])
+    ]
     notebook.get("metadata", {}).pop("widgets", None)  # they hold outputs
     answers = []
     for number, cell in enumerate(notebook["cells"], 1):
@@ -130,13 +134,12 @@ def text(notebook: dict) -> str:
 
 
 def stale() -> list[Path]:
-    """Exercises unlike their blanked solutions; `python -m exercises blank` rewrites them."""
-    wanted = {folder(id) / "exercise.ipynb": blanked(id) for id in IDS}
-    return [p for p, t in wanted.items() if not p.exists() or p.read_text("utf-8") != t]
+    """Files unlike what their solutions make of them; `python -m exercises blank` rewrites them."""
+    return [p for p, t in made().items() if not p.exists() or p.read_text("utf-8") != t]
 
 
 def blanked(id: str) -> str:
-    """The text of exercise.ipynb; raises ValueError as `blank` does, with the file's name."""
+    """The text of exercise_1-1.ipynb; raises ValueError as `blank` does, with the file's name."""
     path = folder(id) / "solution.ipynb"
     try:
         return text(blank(json.loads(path.read_text("utf-8"))))
@@ -144,7 +147,14 @@ def blanked(id: str) -> str:
         raise ValueError(f"{path}: {error}") from error
 
 
+def made() -> dict[Path, str]:
+    """What the solutions make: the notebooks for students, and the book's pages."""
+    notebooks = {folder(id) / notebook_name(id): blanked(id) for id in IDS}
+    return notebooks | {folder(id) / "statement.md": statements.page(id) for id in IDS}
+
+
 def write() -> None:
-    """Write every exercise.ipynb; none if one of the solutions cannot be blanked."""
-    for id, content in {id: blanked(id) for id in IDS}.items():
-        write_whole(folder(id) / "exercise.ipynb", content)
+    """Write all notebooks and pages; none if one of the solutions cannot be blanked."""
+    lessons.read.cache_clear()
+    for path, content in made().items():
+        write_whole(path, content)

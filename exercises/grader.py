@@ -27,6 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
+from exercises import lessons
+from exercises.grading.child import encode
+from exercises.grading.files import folder, notebook_name
 from exercises.laws import IDS, Mark, judge, load
 
 HERE = Path(__file__).resolve().parent
@@ -85,7 +88,7 @@ class Result:
 
     def record(self) -> dict:
         """As plain data, for the journal."""
-        marks = {m.law.name: m.message for m in self.marks}
+        marks = {m.law.name: [m.message, m.call, m.slip] for m in self.marks}
         rest = {k: v for k, v in asdict(self).items() if k != "marks"}
         return rest | {"marks": marks}
 
@@ -94,7 +97,7 @@ class Result:
         laws = (
             {law.name: law for law in load(record["exercise"]).laws} if record["exercise"] else {}
         )
-        marks = [Mark(laws[name], message) for name, message in record["marks"].items()]
+        marks = [Mark(laws[name], *rest) for name, rest in record["marks"].items()]
         return cls(**(record | {"marks": marks}))
 
 
@@ -197,13 +200,14 @@ def which(cells: list[dict]) -> str:
 
 
 def free_text(cells: list[dict], exercise: str) -> dict[str, str]:
-    """The answers in words: the text that does not stand in exercise.ipynb.
+    """The answers in words: the text that does not stand in the notebook for students.
 
     Each is named by its cell's nbgrader metadata, if the editor has kept them. Text beyond the
     limits is cut, and a note says so.
     """
-    printed = parse((HERE / f"ex{exercise.replace('-', '_')}" / "exercise.ipynb").read_bytes())
+    printed = parse((folder(exercise) / notebook_name(exercise)).read_bytes())
     known = {c["source"].strip() for c in printed} | {""}
+    known |= {part.rubric.strip() for part in lessons.read(exercise).parts}
     found = {}
     for cell in cells:
         text = cell["source"]
@@ -376,14 +380,6 @@ def send(which: int, processes) -> None:
             os.kill(pid, which)
         except ProcessLookupError:
             pass  # it has ended
-
-
-def encode(value):
-    """A law's argument for JSON; the process makes the same array of it."""
-    if isinstance(value, np.ndarray):
-        kind = "integers" if value.dtype.kind in "iu" else "array"
-        return {kind: value.tolist()}
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def clean(text: str, most: int = 500) -> str:

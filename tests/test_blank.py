@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exercises import blank
 from exercises.__main__ import main
+from exercises.grading import files
 
 ANSWER = {"nbgrader": {"solution": True}}
 
@@ -205,7 +206,7 @@ def test_no_exercise_is_written_if_one_cannot_be(tmp_path, monkeypatch):
         folder.mkdir()
         good = cell(GOOD if id == "1-1" else GOOD.replace(END, ""))
         (folder / "solution.ipynb").write_text(json.dumps({"cells": [good], "metadata": {}}))
-    monkeypatch.setattr(blank, "HERE", tmp_path)
+    monkeypatch.setattr(files, "EXERCISES", tmp_path)
     monkeypatch.setattr(blank, "IDS", ("1-1", "1-2"))
     with pytest.raises(SystemExit, match=r"ex1_2/solution\.ipynb: no ### END SOLUTION"):
         main(["blank"])

@@ -69,7 +69,7 @@ def test_what_a_human_typed_stays_when_the_same_is_graded_again():
     assert list(column(made, "file")) == ["anna.ipynb", "ben.ipynb", "mean", "carl.ipynb"]
     assert column(made, HAND)["anna.ipynb"] == "4.5"
     assert column(made, "remark")["ben.ipynb"] == "see me, é, 李"
-    assert column(made, "points")["carl.ipynb"] == "11"
+    assert column(made, "points")["carl.ipynb"] == "15"
 
 
 def test_a_mark_by_hand_stays_with_a_submission_that_changed_and_says_so():
@@ -162,14 +162,14 @@ def test_a_table_comes_back_from_a_spreadsheet(save, tmp_path):
 def test_what_a_spreadsheet_makes_of_numbers_and_letters_is_known(tmp_path):
     made, before = written([result("李.ipynb", seconds=3.45)])
     typed(made, "李.ipynb", HAND, "4")
-    typed(made, "李.ipynb", "points", "11,00")
+    typed(made, "李.ipynb", "points", "15,00")
     typed(made, "李.ipynb", "exercise", "01. Jan")
     typed(made, "李.ipynb", "seconds", "Mrz 45")
     back = saved(tmp_path, made.text().encode("cp1252", "replace"))
     back.merge([result("李.ipynb", seconds=3.45)], 7, before)
     (row,) = back.rows
     ours = [back.get(row, c) for c in ("file", "exercise", "points", "seconds", HAND)]
-    assert ours == ["李.ipynb", "1-1", "11", "3.45", "4"]
+    assert ours == ["李.ipynb", "1-1", "15", "3.45", "4"]
     assert "points (by hand)" not in back.head
 
 
@@ -423,7 +423,7 @@ def test_any_name_of_a_table_will_do(name, quick):
     main(["grade", "anna.ipynb", "--csv", name])
     assert quick == ["anna.ipynb"] and list(column(table.read(Path(name)), "file")) == quick
     folders = [p for p in Path(name).parent.iterdir() if p.is_dir() and p.name != "new"]
-    assert [len(list(p.iterdir())) for p in folders] == [2]
+    assert [len(list(p.iterdir())) for p in folders] == [3]
     assert not list(Path().rglob("*.part"))
 
 
@@ -484,7 +484,7 @@ def test_a_failure_of_the_grader_is_not_kept(quick, monkeypatch):
     assert column(table.read(Path("marks.csv")), "problem") == {"anna.ipynb": "no"}
     main(["grade", "anna.ipynb", "--csv", "marks.csv"])
     assert quick == ["anna.ipynb"]
-    assert column(table.read(Path("marks.csv")), "points") == {"anna.ipynb": "11"}
+    assert column(table.read(Path("marks.csv")), "points") == {"anna.ipynb": "15"}
 
 
 def test_the_largest_notebook_is_an_option(quick):
@@ -519,7 +519,7 @@ def test_a_second_fetch_keeps_the_work(tmp_path, capsys):
         "1-5",
     ]
     fetched = (tmp_path / "exercise_1-3.ipynb").read_bytes()
-    assert fetched == (blank.folder("1-3") / "exercise.ipynb").read_bytes()
+    assert fetched == (blank.folder("1-3") / "exercise_1-3.ipynb").read_bytes()
     with pytest.raises(SystemExit):
         main(["fetch", str(work)])
     assert "argument folder:" in capsys.readouterr().err and work.read_text() == "MY WORK"
@@ -545,3 +545,167 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_pages_of_feedback_say_what_a_grader_could_not_do():
     page = report.feedback(grader.Result("a.ipynb", None, problem="it <broke>", failed=True))
     assert "Not marked:</strong> it &lt;broke&gt;" in page
+
+
+# ----------------------------------------------------------------------------- pages
+
+
+def marked(file, broken, **more):
+    """A result in which the laws of these names fail."""
+    found = [
+        Mark(law, broken.get(law.name), f"{law.part}(0.5)" if law.name in broken else None)
+        for law in load("1-1").laws
+    ]
+    return grader.Result(file, "1-1", marks=found, digest="one", **more)
+
+
+def test_what_does_not_run_stands_first_and_no_law_twice():
+    law = next(x for x in load("1-1").laws if x.part == "half_life")
+    errors = ["code cell 2, line 1: SyntaxError: expected ':'"]
+    broken = {law.name: "half_life(0.5) = 3, but it is 1. `x_1` at θ_2 ^2."}
+    one = marked("ada/x.ipynb", broken, errors=errors, texts={"1-1-words": "$a_1$"})
+    text = report.feedback(one)
+    places = [text.index(x) for x in ("Code cell 2, line 1", "14 of 15 points", "b. The weights")]
+    assert places == sorted(places)
+    assert text.count(report.pretty(law.statement)) == 1
+    assert "up to 6 more" in text and "<td>by a human, of 6</td>" in text
+    assert "<td>d.</td><td>Memory</td><td>1 of 2</td>" in text and "✗ d1 0/1" in text
+    assert "<code>half_life(0.5)</code>" in text and text.count("<summary>Hint") == 2
+    assert "<code>x_1</code> at θ<sub>2</sub> <sup>2</sup>" in text and "<math" in text
+    row = table.cells_of(one, 7)
+    assert row["problem"] == errors[0] and row["1-1 d1"] == "0" and row["1-1 b1"] == "2"
+    assert table.cells_of(marked("a", {}, errors=errors), 7)["problem"] == ""
+
+
+PRETTY = {
+    "w_t and θ_{t−1}": "w<sub>t</sub> and θ<sub>t−1</sub>",
+    "Δθ_T = ρ^(T−1)": "Δθ<sub>T</sub> = ρ<sup>T−1</sup>",
+    "start_weight(2) and x_12": "start_weight(2) and x_12",
+    "`a_1 < b`": "<code>a_1 &lt; b</code>",
+    "one ` alone": "one ` alone",
+}
+
+
+@pytest.mark.parametrize(("text", "html"), PRETTY.items())
+def test_small_letters_and_code_are_shown_as_such(text, html):
+    assert report.pretty(text) == html
+
+
+HOSTILE = {
+    "HTML": "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "a picture": "![x](https://example.org/x.png)",
+    "a link to a script": "[x](javascript:alert(1))",
+    "HTML in a formula": r"$\text{<script>alert(1)</script>} x$",
+    "a broken formula": r"$\frac{$ and $$\begin{x}$$",
+    "an endless formula": "$" + r"\frac{1}{" * 3000 + "$",
+    "deep brackets": "[" * 15000,
+    "deep quotes": ">" * 15000,
+    "many stars": "*a " * 6000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_an_answer_in_words_can_do_nothing(text):
+    html = report.rendered(text)
+    assert "<script" not in html and "<img" not in html and 'href="javascript' not in html
+
+
+def test_words_are_shown_beside_question_solution_and_rubric():
+    with_words = marked("ada.ipynb", {}, texts={"1-1-words": "By **induction**.", "other": "x"})
+    text = report.free_text([with_words, marked("bob.ipynb", {})], {"ada.ipynb": "4.5"})
+    for part in ("Exercise 1-1, a. The proof", "Prove that", "<summary>Solution", "No answer: bob"):
+        assert part in text
+    assert "<strong>induction</strong>" in text and 'max="6" value="4.5"' in text
+    assert "This is no question of the exercise." in text and "1-1-words</h2>" not in text
+
+
+def test_the_class_page_shows_first_what_most_fail():
+    laws = load("1-1").laws
+    slip = lambda law: Mark(law, "2 is wrong. The sign.", "f(2)", "The sign.")
+    results = [marked(f"{i}.ipynb", {laws[0].name: "no"} if i < 2 else {}) for i in range(4)]
+    for r in results[:3]:
+        r.marks[4] = slip(laws[4])
+    text = report.of_class([*results, grader.Result("z.ipynb", None, problem="no notebook")])
+    assert text.index("<td>d1</td>") < text.index("<td>b1</td>") < text.index("<td>b2</td>")
+    assert "25%" in text and "The sign. (3 of 4)" in text and "Not marked by these laws: z" in text
+
+
+def test_pages_do_without_the_books_libraries(monkeypatch):
+    report.reader.cache_clear()
+    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    try:
+        assert report.rendered("a < *b*") == "<pre>a &lt; *b*</pre>"
+    finally:
+        report.reader.cache_clear()
+
+
+# ----------------------------------------------------------------------------- points for words
+
+
+def given(tmp_path, *rows):
+    path = tmp_path / "points.csv"
+    text = io.StringIO()
+    csv.writer(text).writerows([["file", "version", "question", "points", "remark"], *rows])
+    path.write_text("\ufeff" + text.getvalue(), "utf-8")
+    return path
+
+
+def put_in(tmp_path, *rows):
+    path = given(tmp_path, *rows)
+    return main(["points", str(path), "--csv", str(tmp_path / "marks.csv")])
+
+
+def test_points_for_words_come_back_as_a_column(tmp_path, capsys):
+    made, _ = written([result("ada"), result("bob"), result("cy")])
+    typed(made, "bob", HAND, "2")
+    write_whole(tmp_path / "marks.csv", made.text())
+    rows = (
+        ["ada", "vone", "q1", "4.5", "good"],
+        ["ada", "vone", "q2", "1", ""],
+        ["cy", "vx", "q", "3", ""],
+    )
+    assert put_in(tmp_path, *rows) == 0 and "2 rows filled" in capsys.readouterr().err
+    after = table.read(tmp_path / "marks.csv")
+    assert column(after, HAND) == {"ada": "5.5", "bob": "2", "cy": "3"}
+    assert column(after, table.REMARK)["ada"] == "good"
+    assert column(after, table.CHANGED) == {"ada": "", "bob": "", "cy": "yes"}  # another version
+    assert put_in(tmp_path, *rows) == 0  # once more: nothing changes
+    assert table.read(tmp_path / "marks.csv") == after
+
+
+def test_points_that_a_human_typed_stay(tmp_path, capsys):
+    made, _ = written([result("ada")])
+    typed(made, "ada", HAND, "4,50")
+    write_whole(tmp_path / "marks.csv", made.text())
+    assert put_in(tmp_path, ["ada", "vone", "q", "3", "x"], ["nobody", "", "q", "1", ""]) == 1
+    said = capsys.readouterr().err
+    assert "ada: has 4,50 points already, which stay; not put in: 3" in said
+    assert "nobody: there is no such row" in said
+    after = table.read(tmp_path / "marks.csv")
+    assert column(after, HAND)["ada"] == "4,50" and column(after, table.REMARK)["ada"] == "x"
+    assert put_in(tmp_path, ["ada", "", "q", "many", ""], ["ada", "", "q", "-1", ""]) == 1
+    assert "'many' is no number" in capsys.readouterr().err
+
+
+def test_points_need_a_table(tmp_path):
+    with pytest.raises(SystemExit, match="argument --csv: .* does not exist"):
+        put_in(tmp_path, ["ada", "", "q", "1", ""])
+    write_whole(tmp_path / "marks.csv", written([result("ada")])[0].text())
+    with pytest.raises(SystemExit, match="points.csv holds no points"):
+        put_in(tmp_path)
+
+
+def test_long_names_of_laws_in_an_older_table_become_short():
+    made, _ = written([result(right=False)])
+    longer = {v: k for k, v in table.short_columns().items()}
+    old = [longer.get(c, c) for c in made.head]
+    at = made.head.index("1-1 d1")
+    assert old[at] == "1-1 half_life_halves_the_weight"
+    before = table.Table(old, [list(row) for row in made.rows])
+    rows = [dict(zip(old, made.rows[0]))]
+    before.rows[0][at] = "1"  # by a human
+    before._insert(0, "mine")
+    before.merge([result(right=False)], 7, {"anna.ipynb": rows})
+    assert before.head[0] == "mine" and "1-1 half_life_halves_the_weight" not in before.head
+    assert column(before, "1-1 d1 (by hand)")["anna.ipynb"] == "1"
+    assert [c for c in before.head if c.endswith("(by hand)")] == ["1-1 d1 (by hand)", HAND]

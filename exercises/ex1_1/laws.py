@@ -61,7 +61,7 @@ def weights_and_start_add_up_to_one(ask, rng):
     )
     total = ask("weights", t, rho, shape=(t,)).sum() + start
     ask.require(
-        ask.close(total, 1, rtol=1e-8),
+        ask.close(total, 1),
         f"weights and start_weight add up to {apart(total, 1)[0]}.",
     )
 
@@ -115,6 +115,8 @@ def half_life_halves_the_weight(ask, rng):
             / (1 - rho),
             "This is the mean age, not the half-life.": rho / (1 - rho),
             "A time is positive.": np.log(2) / np.log(rho),
+            "Give the number as it is, not rounded.": np.round(np.log(2) / -np.log(rho)),
+            "Give the number as it is, not the next whole one.": np.ceil(np.log(2) / -np.log(rho)),
         },
     )
 
@@ -128,7 +130,12 @@ def mean_age_is_the_weighted_mean_of_ages(ask, rng):
         "mean_age",
         rho,
         want=(k * (1 - rho) * rho**k).sum(),
-        slips={"The newest gradient has age 0, not 1.": 1 / (1 - rho)},
+        slips={
+            "The newest gradient has age 0, not 1.": 1 / (1 - rho),
+            "The weights have the factor 1 − ρ, so that they add up to one.": rho / (1 - rho) ** 2,
+            "This is the half-life; the mean counts every age with its weight.": np.log(2)
+            / -np.log(rho),
+        },
     )
 
 
@@ -185,3 +192,57 @@ def nesterov_averages_gradients_ahead(ask, rng):
         },
     )
     ask.require(ask.close(recursion(got, alpha, rho), path), "Their mean is not Δθ of (1.18).")
+
+
+@exercise.law("against_the_gradient", points=2)
+def a_step_can_go_along_its_gradient(ask, rng):
+    """The gradients are at most 1, and the last step has the sign of its gradient, at least 1/4."""
+    for T in (2, int(rng.integers(3, 9))):
+        rho, alpha = rng.uniform(0.5, 0.95), rng.uniform(0.05, 0.5)
+        g = ask("against_the_gradient", T, rho, shape=(T,))
+        size = np.abs(g).max()
+        ask.require(
+            size <= 1 or ask.close(size, 1),
+            f"A gradient of size {apart(size, 1)[0]} was used; at most 1 is allowed.",
+        )
+        last = float(g[-1])
+        ask.require(
+            abs(last) >= 0.25 or ask.close(abs(last), 0.25),
+            f"The last gradient is {last:.3g}; its size must be at least 1/4.",
+            "Without a gradient no step goes against it." if last == 0 else None,
+        )
+        step = float(recursion(g, alpha, rho)[-1])
+        steady = np.ptp(np.sign(g)) == 0
+        slip = "As long as the gradients have one sign every step goes against them."
+        ask.require(
+            step * last > 0,
+            f"For T={T}, ρ={rho:.3g} the last gradient is {last:.3g} and the last step is "
+            f"{step / alpha:.3g} α.",
+            slip if steady else None,
+        )
+
+
+@exercise.law("nesterov_differs", points=2)
+def gradients_at_visited_points_are_not_those_of_nesterov(ask, rng):
+    """The gradients at the visited points call for the opposite of what (1.18) does."""
+    rho = rng.uniform(0.3, 0.95)
+    a, start, alpha = map(float, ask("nesterov_differs", rho, shape=(3,)))
+    ask.require(a > 0 and alpha > 0, f"a={a:.3g} and α={alpha:.3g} must be positive.")
+    ask.require(start != 0, "From θ₀ = 0 nothing moves.")
+    theta, delta, visited = start, 0.0, []
+    for _ in range(2):
+        visited.append(a * theta)
+        delta = rho * delta - alpha * a * (theta + rho * delta)
+        theta = theta + delta
+    mean = float(recursion(np.array(visited), alpha, rho)[-1])
+    slip = None
+    if alpha * a <= 1:
+        slip = "While α a is at most 1 the first step does not pass the minimum, and both agree."
+    elif alpha * a >= 1 + rho:
+        slip = "At α a ≥ 1 + ρ the gradients at both points turn the step back: a smaller α a does."
+    ask.require(
+        mean * delta < 0 and min(abs(mean), abs(delta)) >= 0.01 * abs(start),
+        f"For ρ={rho:.3g} the mean of the visited gradients gives {mean:.3g}, and Δθ₂ of (1.18) is "
+        f"{delta:.3g}, with θ₀ = {start:.3g}.",
+        slip,
+    )

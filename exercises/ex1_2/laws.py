@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 
-from exercises.laws import Exercise, apart
+from exercises.laws import Exercise, apart, show
 
 exercise = Exercise("1-2", "the bias correction of Adam")
 
@@ -88,8 +88,17 @@ def equal_gradients_are_met_exactly(ask, rng):
     """If all gradients are equal, every corrected mean is that gradient."""
     T, beta = setting(rng)
     g = np.full(T, rng.normal())
-    got = ask("corrected", g, beta, shape=(T,))
-    ask.require(ask.close(got, g), f"Gradients all {g[0]:.4g}, but the means differ from it.")
+    m = np.array([running_mean(g[:t], beta) for t in range(1, T + 1)])
+    ask.same(
+        "corrected",
+        g,
+        beta,
+        want=g,
+        slips={
+            "These means are not corrected.": m,
+            "You divide by 1 − β at every step; that is right at t = 1 only.": m / (1 - beta),
+        },
+    )
 
 
 @exercise.law("corrected_weights", points=1)
@@ -160,13 +169,16 @@ def the_counterexample_is_one(ask, rng):
         g = ask("counterexample", t, beta, shape=(t,))
         size = np.abs(g).max()
         ask.require(
-            size <= 1 or ask.close(size, 1, rtol=1e-9),
+            size <= 1 or ask.close(size, 1),
             f"A gradient of size {apart(size, 1)[0]} was used; at most 1 is allowed.",
         )
         error = abs(running_mean(g, beta) / (1 - beta**t) - g[-1])
         ask.require(
             error >= 0.5,
             f"For t={t}, β={beta:.3g} your |M̂_t − g_t| is only {apart(error, 0.5)[0]}.",
+            "Equal gradients are met exactly: let g_t be unlike the ones before."
+            if np.ptp(g) < 1e-12
+            else None,
         )
 
 
@@ -188,6 +200,7 @@ def the_first_step_has_the_size_of_the_rate(ask, rng):
         eps,
         want=-alpha * m_hat / (np.sqrt(v_hat) + eps),
         atol=1e-12,
+        lost="At g = 0 this is 0/0; with ε in the denominator, as in (1.23), it is 0.",
         slips={
             "The sign: a step goes against the gradient.": alpha * g / (np.abs(g) + eps),
             "ε stands inside the root here; in (1.23) as written above it is outside.": -alpha
@@ -221,4 +234,39 @@ def without_corrections_the_first_step_is_wrong(ask, rng):
             "The mean of squares stands under a root: √(1 − β₂).": want / np.sqrt(1 - b2),
             "The mean of g has the factor 1 − β₁ too.": want / (1 - b1),
         },
+    )
+
+
+def uphill_means(one, other, chance, eps):
+    """E[g] and E[Δθ_1]/α of (1.23), for g of two values."""
+    g, q = np.array([one, other]), np.array([chance, 1 - chance])
+    return np.array([(q * g).sum(), (q * -g / (np.abs(g) + eps)).sum()])
+
+
+@exercise.law("uphill", points=2)
+def the_mean_first_step_can_go_uphill(ask, rng):
+    """With the exhibited values of g and their chances E[g] ≥ mean, and yet E[Δθ_1] ≥ α/4.
+
+    The values lie between −1 and 1, and both expectations are taken exactly.
+    """
+    eps, least = 1e-8, rng.uniform(0.05, 0.3)
+    one, other, chance = map(float, ask("uphill", least, shape=(3,)))
+    size = max(abs(one), abs(other))
+    ask.require(
+        size <= 1 or ask.close(size, 1),
+        f"A gradient of size {apart(size, 1)[0]} was used; at most 1 is allowed.",
+    )
+    ask.require(0 <= chance <= 1, f"{chance:.3g} is no probability.")
+    mean, step = uphill_means(one, other, chance, eps)
+    least_of_both = np.array([least, 0.25])
+    reached = lambda x, wanted: bool(np.all(x >= wanted)) or ask.close(x, wanted)
+    swapped = reached(uphill_means(one, other, 1 - chance, eps), least_of_both)
+    slip = "The third number is the chance of the first value." if swapped else None
+    ask.require(
+        reached(mean, least), f"E[g] = {apart(mean, least)[0]} is below {show(least)}.", slip
+    )
+    ask.require(
+        reached(step, 0.25),
+        f"E[g] = {mean:.3g} and E[Δθ_1] = {step:.3g} α.",
+        slip or "The first step, −α g/(|g| + ε), knows the gradient's sign and not its size.",
     )

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from exercises.laws import Exercise
+from exercises.laws import Exercise, apart
 
 exercise = Exercise("1-3", "batch norm in a recurrent network")
 
@@ -115,6 +115,9 @@ def recursion(u, s, T):
     return np.array(path)
 
 
+AT_ONE = "At |u| = 1 the sum of the geometric series is 0/0: add up its terms, they are all s."
+
+
 def unit(rng):
     u = rng.choice([rng.uniform(0.2, 0.95), -rng.uniform(0.2, 0.95), rng.uniform(1.05, 1.5)])
     return float(u), rng.uniform(0.3, 3), int(rng.integers(3, 9))
@@ -134,13 +137,14 @@ def the_variance_of_the_state_grows(ask, rng):
         }
         if abs(u) < 1:
             known["This is the limit for large t; the state starts at zero."] = s / (1 - u**2)
-        ask.same("state_variance", u, s, T, want=want, slips=known)
+        ask.same("state_variance", u, s, T, want=want, slips=known, lost=AT_ONE)
 
 
 @exercise.law("after_sharing", points=1)
 def sharing_normalizes_no_step(ask, rng):
     """After sharing the steps' variances average one, in the proportions they had before."""
     u, s, T = unit(rng)
+    u = rng.choice([u, 1.0, -1.0])
     v = recursion(u, s, T)
     ask.same(
         "after_sharing",
@@ -148,6 +152,7 @@ def sharing_normalizes_no_step(ask, rng):
         s,
         T,
         want=v / v.mean(),
+        lost=AT_ONE,
         slips={
             "Only statistics for each step would make every variance one.": 1.0,
             "You divide by the variance of the last step; the shared one is the mean.": v / v[-1],
@@ -235,3 +240,56 @@ def layer_norm_needs_no_other_sequence_or_step(ask, rng):
     )
     ask.same("layer", z, eps, want=along(z, (2,), eps), slips=known)
     ask.same("layer", z[:1, -1:], eps, want=along(z[:1, -1:], (2,), eps))
+
+
+@exercise.law("sees_the_future", points=2)
+def shared_statistics_see_the_future(ask, rng):
+    """The two exhibited batches agree before step T, yet shared outputs differ by 1/2 at step 1.
+
+    One unit, values between −1 and 1, ε = 1e-5.
+    """
+    n, T = int(rng.integers(2, 6)), int(rng.integers(2, 7))
+    pair = ask("sees_the_future", n, T, shape=(2, n, T))
+    size = np.abs(pair).max()
+    ask.require(
+        size <= 1 or ask.close(size, 1),
+        f"A value of size {apart(size, 1)[0]} was used; at most 1 is allowed.",
+    )
+    now = np.abs(pair[0] - pair[1])[:, :-1].max()
+    ask.require(now == 0, f"The batches differ by {now:.3g} at a step before the last.")
+    outputs = [along(z[..., None], (0, 1), 1e-5)[:, 0, 0] for z in pair]
+    gap = np.abs(outputs[0] - outputs[1]).max()
+    slip = "What comes at step T must change the mean or the spread of all values a lot."
+    ask.require(
+        gap >= 0.5 or ask.close(gap, 0.5),
+        f"For n={n}, T={T} the outputs at step 1 differ by {apart(gap, 0.5)[0]}.",
+        "The two batches are equal." if np.array_equal(*pair) else slip,
+    )
+
+
+@exercise.law("indistinguishable", points=2)
+def per_step_statistics_forget_the_scale(ask, rng):
+    """The two exhibited batches differ by at least 1 everywhere, but their per_step is the same.
+
+    One unit, ε = 0; at each step the values of a batch spread by at least 1/10.
+    """
+    n, T = int(rng.integers(3, 6)), int(rng.integers(2, 7))
+    pair = ask("indistinguishable", n, T, shape=(2, n, T))
+    spread = pair.std(axis=1).min()
+    ask.require(
+        spread >= 0.1 or ask.close(spread, 0.1),
+        f"At some step the standard deviation over the batch is {spread:.3g}; 1/10 is needed.",
+        "Equal values have no spread, and (1.43) divides by it." if spread < 1e-9 else None,
+    )
+    apart_by = np.abs(pair[0] - pair[1]).min()
+    ask.require(
+        apart_by >= 1 or ask.close(apart_by, 1),
+        f"Some value differs by {apart(apart_by, 1)[0]} only between the batches.",
+    )
+    first, second = (along(z[..., None], (0,), 0.0)[..., 0] for z in pair)
+    off = np.abs(first - second).max()
+    slip = "At each step move and stretch the values of all sequences alike, each step as it likes."
+    if np.abs(first + second).max() < 1e-3:
+        slip = "A negative factor turns the signs of the outputs."
+    fine = 1e-4 + 2 * ask.epsilon * np.abs(pair).max() / spread  # values are rounded
+    ask.require(off < fine, f"For n={n}, T={T} the outputs differ by {off:.3g}.", slip)

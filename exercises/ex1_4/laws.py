@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from exercises.laws import Exercise, apart
+from exercises.laws import Exercise, apart, show
 
 exercise = Exercise("1-4", "weight decay and ℓ₂ regularization")
 
@@ -50,15 +50,18 @@ def under_sgd_both_walk_the_same_path(ask, rng):
     w = ask("decay", lam, alpha, shape=())
     alphas = [alpha] * 5
     l2, decayed = (sgd(start, gradient, alphas, **k) for k in ({"lam": lam}, {"decays": float(w)}))
-    hint = ""
-    if np.isclose(w, lam):
-        hint = " w = λ forgets that the rate multiplies the penalty's gradient too."
-    elif np.isclose(w, 2 * alpha * lam):
-        hint = " The gradient of ½ λ ‖θ‖² is λ θ, without a factor 2."
+    slips = {
+        "w = λ forgets that the rate multiplies the penalty's gradient too.": lam,
+        "The gradient of ½ λ ‖θ‖² is λ θ, without a factor 2.": 2 * alpha * lam,
+        "The rate multiplies the penalty's gradient; it does not divide it.": lam / alpha,
+        "w is the share that is taken off; what is left is 1 − w.": 1 - alpha * lam,
+        "The sign: decay makes θ smaller, with (1 − w) θ.": -alpha * lam,
+    }
     ask.require(
         ask.close(l2, decayed),
         f"With λ={lam:.4g}, α={alpha:.4g} your w={w:.4g}; after 5 steps the two are "
-        f"{np.abs(l2 - decayed)[-1].max():.3g} apart.{hint}",
+        f"{np.abs(l2 - decayed)[-1].max():.3g} apart.",
+        ask.slip(w, slips),
     )
 
 
@@ -69,10 +72,18 @@ def the_decay_follows_the_schedule(ask, rng):
     alphas = rng.uniform(0.02, 0.3, 6)
     w = ask("decay_schedule", lam, alphas, shape=alphas.shape)
     l2, decayed = sgd(start, gradient, alphas, lam=lam), sgd(start, gradient, alphas, decays=w)
-    constant = " A constant w fits one rate only." if np.ptp(w) < 1e-12 else ""
+    constant = "A constant w fits one rate only." if np.ptp(w) < 1e-12 else None
+    slips = {
+        "The rates are in their order: w_t goes with α_t.": lam * alphas[::-1],
+        "The product of all factors up to t is not the factor of step t.": 1
+        - np.cumprod(1 - lam * alphas),
+        "Each step takes its own α_t, not the sum of those so far.": lam * np.cumsum(alphas),
+        "The rate multiplies the penalty's gradient; it does not divide it.": lam / alphas,
+    }
     ask.require(
         ask.close(l2, decayed),
-        f"The paths are {np.abs(l2 - decayed).max():.3g} apart.{constant}",
+        f"The paths are {np.abs(l2 - decayed).max():.3g} apart.",
+        constant or ask.slip(w, slips),
     )
 
 
@@ -108,16 +119,18 @@ def momentum_with_decay_rests_where_l2_does(ask, rng):
     w, a, c = rng.uniform(0.01, 0.1), rng.uniform(0.5, 2, d), rng.normal(size=d)
     rest = momentum(0 * c, lambda theta, t: a * (theta - c), alpha, rho, 3000, w=w)
     lam = float(ask("momentum_lambda", w, alpha, rho, shape=()))
-    hint = ""
-    if np.isclose(lam, w / alpha):
-        hint = " w/α is SGD's mapping; at rest the velocity is −α g/(1 − ρ)."
-    elif np.isclose(lam, w / (alpha * (1 - rho))):
-        hint = " The factor 1 − ρ stands on the other side."
+    slips = {
+        "w/α is SGD's mapping; at rest the velocity is −α g/(1 − ρ).": w / alpha,
+        "The factor 1 − ρ stands on the other side.": w / (alpha * (1 - rho)),
+        "That is the w for a given λ; asked is the λ for a given w.": alpha * w / (1 - rho),
+        "The velocity at rest is −α g/(1 − ρ), with 1 − ρ, not ρ.": rho * w / alpha,
+    }
     slope = a * (rest - c) + lam * rest
     ask.require(
-        ask.close(lam * rest, a * (c - rest), rtol=0, atol=1e-6),
+        ask.close(lam * rest, a * (c - rest), atol=1e-6),
         f"For w={w:.4g}, α={alpha:.4g}, ρ={rho:.4g} your λ={lam:.4g} leaves a gradient of "
-        f"{np.abs(slope).max():.3g} at the resting point.{hint}",
+        f"{np.abs(slope).max():.3g} at the resting point.",
+        ask.slip(lam, slips),
     )
 
 
@@ -153,18 +166,30 @@ def no_single_decay_replaces_l2_under_adam(ask, rng):
     g = ask("adam_counterexample", T, shape=(T, 2))
     size = np.abs(g).max()
     ask.require(
-        size <= 10 or ask.close(size, 10, rtol=1e-9),
+        size <= 10 or ask.close(size, 10),
         f"A gradient of size {apart(size, 10)[0]} was used; at most 10 is allowed.",
     )
+    ends = lambda **k: adam(np.ones(2), lambda theta, t: g[t], 0.02, T, **k)
+    l2, plain = ends(lam=0.1), ends()
     w = np.append(0, np.geomspace(1e-6, 1, 1999))[:, None]
-    l2 = adam(np.ones(2), lambda theta, t: g[t], 0.02, T, lam=0.1)
     decayed = adam(np.ones((len(w), 2)), lambda theta, t: g[t], 0.02, T, w=w)
     distance = np.abs(decayed - l2).max(axis=1)
-    best = int(distance.argmin())
+    best, moved = int(distance.argmin()), np.abs(l2 - plain)
+    slip = (
+        "ℓ₂ moves both coordinates alike here, so that one w does it: give them gradients that "
+        "leave the penalty very unequal shares of Adam's step."
+    )
+    if moved.max() <= 0.1:
+        slip = (
+            "ℓ₂ changes next to nothing here. Adam divides by the gradients' size and is left with "
+            "their signs: in one coordinate the penalty must decide the sign, so no steady gradient"
+            " may push there already."
+        )
     ask.require(
         distance[best] > 0.1,
-        f"With T={T} the decay w={w[best, 0]:.3g} comes within {apart(distance[best], 0.1)[0]} "
-        "of ℓ₂ in both coordinates. Let the two coordinates have gradients of very different size.",
+        f"With T={T} ℓ₂ moves the ends by {show(moved)}, and the decay w={w[best, 0]:.3g} comes "
+        f"within {apart(distance[best], 0.1)[0]} of ℓ₂ in both coordinates.",
+        slip,
     )
 
 
@@ -196,17 +221,54 @@ def adamw_ends_where_its_step_meets_the_decay(ask, rng):
     got = ask("adamw_limit", a, c, alpha, w, shape=(4,))
     # a short memory of g² settles soon; where, does not depend on it
     rest = adam(0 * c, lambda theta, t: a * (theta - c), alpha, 1500, w=w, b2=0.98)
-    hint = ""
-    if np.allclose(got, c):
-        hint = " Beyond α/w the decay is stronger than Adam's step, whose size is about α."
-    elif np.allclose(got, a * c / (a + w / alpha)) or np.allclose(got, a * c / (a + w)):
-        hint = " That is an ℓ₂ penalty's shrinking. Adam's step depends on the gradient's sign."
+    simulated = np.abs(got - rest).max() < 0.05 * reach
+    slips = {
+        "Beyond α/w the decay is stronger than Adam's step, whose size is about α. (The box 1/λ is "
+        "that of the lecture, where a step takes off α λ; here it takes off w.)": c,
+        "That is an ℓ₂ penalty's shrinking. Adam's step depends on the gradient's sign.": a
+        * c
+        / (a + w / alpha),
+        "That is an ℓ₂ penalty's shrinking, of strength w. Adam's step depends on the "
+        "gradient's sign.": a * c / (a + w),
+        "Within the box nothing is shrunk: only what lies beyond ±α/w ends at its edge.": reach
+        * np.sign(c),
+    }
     ask.require(
-        np.abs(got - rest).max() < 0.05 * reach,
+        simulated,
         f"For c={np.round(c, 3)}, α={alpha}, w={w:.3g} AdamW ends near {np.round(rest, 3)}; "
-        f"yours is {np.round(got, 3)}.{hint}",
+        f"yours is {np.round(got, 3)}.",
+        ask.slip(got, slips),
     )
     # settled values carry a small ripple; the exact law is the fixed point's
+    exact = (
+        "Your numbers are near the limit, as those of a run are; the fixed point itself is asked."
+    )
     inside = np.abs(c) * w <= alpha
-    ask.require(ask.close(got[inside], c[inside]), "Within α/w nothing is shrunk.")
-    ask.require(ask.close(np.abs(got[~inside]), reach), "Beyond α/w the limit is ±α/w.")
+    ask.require(ask.close(got[inside], c[inside]), "Within α/w nothing is shrunk.", exact)
+    ask.require(ask.close(np.abs(got[~inside]), reach), "Beyond α/w the limit is ±α/w.", exact)
+
+
+@exercise.law("norm_counterexample", points=2)
+def the_norm_itself_is_no_decay(ask, rng):
+    """From the exhibited points no w does, to α λ/2, what a step on the penalty λ‖θ‖ does.
+
+    Lengths above 0 and up to 10; for every w from 0 to 1 one of the two points ends too far away.
+    """
+    step = rng.uniform(0.05, 0.2)  # α λ
+    points = ask("norm_counterexample", step, shape=(2, 2))
+    length = np.sqrt((points**2).sum(axis=1))
+    ask.require(length.min() > 0, "At θ = 0 the norm has no gradient.")
+    ask.require(
+        length.max() <= 10 or ask.close(length.max(), 10),
+        f"A point of length {apart(length.max(), 10)[0]} was used; at most 10 is allowed.",
+    )
+    penalized = points - step * points / length[:, None]
+    w = np.linspace(0, 1, 20001)[:, None, None]
+    off = np.sqrt((((1 - w) * points - penalized) ** 2).sum(axis=2)).max(axis=1)
+    best = int(off.argmin())
+    ask.require(
+        off[best] > step / 2,
+        f"With α λ = {step:.3g} the decay w={w[best, 0, 0]:.3g} comes within {off[best]:.3g} at "
+        f"both points, whose lengths are {show(length)}.",
+        "The gradient of ‖θ‖ has length 1 everywhere: take lengths that differ much.",
+    )

@@ -57,6 +57,8 @@ def half_of_the_memories_are_left(ask, rng):
             "Here p is the probability of keeping a unit (E22).": np.log(2) / -np.log(1 - p),
             "That is the mean number of steps until it is dropped.": 1 / (1 - p),
             "A time is positive.": np.log(2) / np.log(p),
+            "Give the number as it is, not rounded.": np.round(np.log(2) / -np.log(p)),
+            "Give the number as it is, not the next whole one.": np.ceil(np.log(2) / -np.log(p)),
         },
     )
 
@@ -103,15 +105,17 @@ def a_quiet_memory_must_fade(ask, rng):
     u = float(ask("largest_u", p, shape=()))
     m, weights = sequences(p, 1)
     growth = (weights * (u * m[:, 0] / p) ** 2).sum()
-    hint = ""
-    if np.isclose(u, 1):
-        hint = " Without dropout the bound is 1; the masks add p^(−1) at each step."
-    elif np.isclose(u, p):
-        hint = " E[h²] is multiplied by u²/p, not by u/p."
+    slips = {
+        "Without dropout the bound is 1; the masks add p^(−1) at each step.": 1.0,
+        "E[h²] is multiplied by u²/p, not by u/p.": p,
+        "That is 1/√p: scaled masks make E[h²] larger, so u must be smaller.": p**-0.5,
+        "Here p is the probability of keeping a unit (E22).": np.sqrt(1 - p),
+        "The largest u is the positive one of the two.": -np.sqrt(p),
+    }
     ask.require(
-        u > 0 and ask.close(growth, 1, rtol=1e-7),
-        f"With p={p:.4g} and your u={u:.4g} one step multiplies E[h²] by "
-        f"{apart(growth, 1)[0]}.{hint}",
+        u > 0 and ask.close(growth, 1),
+        f"With p={p:.4g} and your u={u:.4g} one step multiplies E[h²] by {apart(growth, 1)[0]}.",
+        ask.slip(u, slips),
     )
 
 
@@ -250,4 +254,55 @@ def dropping_updates_keeps_the_memory(ask, rng):
                 T * c**2 * p / (1 - p),
             ],
         },
+    )
+
+
+def after(U, masks):
+    """The matrix that leads from h_0 to h_T."""
+    whole = np.eye(len(U))
+    for m in masks:
+        whole = U @ np.diag(m) @ whole
+    return whole
+
+
+def orthogonal(ask, U):
+    off = np.abs(U.T @ U - np.eye(len(U))).max()
+    ask.require(off < 1e-4, f"U is not orthogonal: an entry of Uᵀ U is off by {off:.3g}.")
+
+
+@exercise.law("all_lost", points=2)
+def one_mask_can_lose_everything(ask, rng):
+    """The exhibited U is orthogonal, and dropping unit 1 at each of d steps leaves nothing of h_0.
+
+    h_t = U (m ⊙ h_{t−1}) with m = (0, 1, ..., 1), for every h_0.
+    """
+    d = int(rng.integers(2, 7))
+    U = ask("all_lost", d, shape=(d, d))
+    orthogonal(ask, U)
+    left = np.abs(after(U, [[0.0] + [1.0] * (d - 1)] * d)).max()
+    slip = "U must carry the state of every unit to unit 1 within d steps."
+    if np.allclose(np.abs(U), np.eye(d), atol=1e-4):
+        slip = "Here every unit keeps its own state, and only unit 1 is ever dropped."
+    ask.require(left < 1e-3, f"With d={d} a share of {left:.3g} of some unit is left.", slip)
+
+
+@exercise.law("all_kept", points=2)
+def masks_that_drop_half_can_lose_nothing(ask, rng):
+    """With the exhibited orthogonal U the length of h stays, though each mask drops half the units.
+
+    Masks keep the first half at steps 1, 3, ... and the second at 2, 4, ...; h_0 is in the first.
+    """
+    d, T = 2 * int(rng.integers(1, 4)), int(rng.integers(3, 8))
+    U = ask("all_kept", d, shape=(d, d))
+    orthogonal(ask, U)
+    first = np.arange(d) < d // 2
+    whole = after(U, [(first if t % 2 else ~first).astype(float) for t in range(1, T + 1)])
+    lengths = np.sqrt((whole[:, : d // 2] ** 2).sum(axis=0))
+    slip = "After each step the state must live where the next mask keeps it."
+    if np.allclose(np.abs(U), np.eye(d), atol=1e-4):
+        slip = "Without moving, the first half is dropped at step 2."
+    ask.require(
+        lengths.min() > 1 - 1e-3,
+        f"With d={d}, T={T} an h_0 of length 1 has the length {lengths.min():.3g} at the end.",
+        slip,
     )

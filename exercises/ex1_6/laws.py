@@ -7,6 +7,13 @@ from exercises.laws import Exercise, apart
 exercise = Exercise("1-6", "cross-entropy under label smoothing")
 
 
+ZERO = "0 · ln 0 is NaN in a program; its limit is 0, so treat ε = 0 apart."
+LARGE = (
+    "With logits of size 1000 exp overflows, or p becomes 0 and ln 0 infinite. Subtract the "
+    "largest logit of each example first; take log p = z − log Σ exp z without forming p."
+)
+
+
 def setting(rng):
     """(z [n, K], y [n], ε)"""
     n, K = int(rng.integers(2, 5)), int(rng.integers(3, 7))
@@ -70,11 +77,16 @@ def both_conventions_are_one_family(ask, rng):
     """With ε' = to_uniform(ε, K) both conventions have the same targets."""
     K, eps = int(rng.integers(2, 12)), rng.uniform(0.01, 0.5)
     e = float(ask("to_uniform", eps, K, shape=()))
-    hint = " The other way round." if np.isclose(e, eps * (K - 1) / K) else ""
+    slips = {
+        "The other way round: ε' is the larger one.": eps * (K - 1) / K,
+        "They differ: in one ε is shared by K − 1 classes, in the other by all K.": eps,
+        "That is the share of one class; ε' is shared by all K.": eps / (K - 1),
+    }
     got, want = apart(1 - e + e / K, 1 - eps)
     ask.require(
         ask.close(target(0, K, eps), target_uniform(0, K, e)),
-        f"For ε={eps:.4g}, K={K} your ε'={e:.4g} gives the true class {got}, not {want}.{hint}",
+        f"For ε={eps:.4g}, K={K} your ε'={e:.4g} gives the true class {got}, not {want}.",
+        ask.slip(e, slips),
     )
 
 
@@ -93,7 +105,7 @@ def the_loss_is_cross_entropy_with_smoothed_targets(ask, rng):
         "Each example has its own loss; you gave the mean.": want.mean(),
     }
     ask.same("loss", z, y, eps, want=want, slips=known)
-    ask.same("loss", z, y, 0.0, want=losses(z, y, 0.0))
+    ask.same("loss", z, y, 0.0, want=losses(z, y, 0.0), lost=ZERO)
 
 
 @exercise.law("loss", points=1)
@@ -101,7 +113,7 @@ def the_loss_is_stable(ask, rng):
     """Logits of size 1000 give finite, right losses."""
     z, y, eps = setting(rng)
     z = z * 500
-    ask.same("loss", z, y, eps, want=losses(z, y, eps))
+    ask.same("loss", z, y, eps, want=losses(z, y, eps), lost=LARGE)
 
 
 @exercise.law("gradient", points=2)
@@ -129,7 +141,7 @@ def the_gradient_is_the_derivative_of_the_loss(ask, rng):
     far = z * 500
     p = np.exp([[-cross_entropy(np.eye(len(v))[k], v) for k in range(len(v))] for v in far])
     targets = [target(c, z.shape[1], eps) for c in y]
-    ask.same("gradient", far, y, eps, want=p - targets)
+    ask.same("gradient", far, y, eps, want=p - targets, lost=LARGE)
 
 
 @exercise.law("optimal_gap", points=2)
@@ -168,7 +180,7 @@ def the_smallest_loss_is_an_entropy(ask, rng):
             "The sign: an entropy is not negative.": -want,
         },
     )
-    ask.same("smallest_loss", 0.0, K, want=0.0)
+    ask.same("smallest_loss", 0.0, K, want=0.0, lost=ZERO)
 
 
 @exercise.law("slope", points=1)
@@ -214,3 +226,93 @@ def smoothing_penalizes_certainty(ask, rng):
     )
     whole = (1 - eps) * got[:, 0] + eps * (got[:, 1] + np.log(K))
     ask.require(ask.close(whole, losses(z, y, eps, target_uniform)), "The parts do not add up.")
+
+
+def descend(X, y, K, alpha, T, targets):
+    """W [d, K] after T steps of gradient descent from 0 on the mean loss; complex-step slopes."""
+    W = np.zeros((X.shape[1], K))
+    for _ in range(T):
+        slope = np.empty_like(W)
+        for j, k in np.ndindex(*W.shape):
+            step = W.astype(complex)
+            step[j, k] += 1e-30j
+            total = sum(cross_entropy(q, x @ step) for q, x in zip(targets, X, strict=True))
+            slope[j, k] = total.imag / 1e-30 / len(y)
+        W = W - alpha * slope
+    return W
+
+
+@exercise.law("train", points=2)
+def training_is_gradient_descent_on_the_mean_loss(ask, rng):
+    """train gives the weights of softmax regression after T steps from zero, with smoothed targets.
+
+    z = X W, full batch, the textbook's ε, no bias.
+    """
+    n, d, K, T = (int(rng.integers(*r)) for r in ((3, 6), (2, 4), (3, 5), (2, 6)))
+    X, y = rng.normal(size=(n, d)), rng.integers(0, K, n)
+    eps, alpha = rng.uniform(0.1, 0.5), rng.uniform(0.2, 1)
+    smoothed = [target(c, K, eps) for c in y]
+    hard = [target(c, K, 0.0) for c in y]
+    want = descend(X, y, K, alpha, T, smoothed)
+    ask.same(
+        "train",
+        X,
+        y,
+        K,
+        eps,
+        alpha,
+        T,
+        want=want,
+        slips={
+            "That is training without smoothing.": descend(X, y, K, alpha, T, hard),
+            "The loss is the mean over the examples, not their sum.": descend(
+                X, y, K, alpha * n, T, smoothed
+            ),
+            "The sign: that is gradient ascent.": descend(X, y, K, -alpha, T, smoothed),
+            "That is one step too few.": descend(X, y, K, alpha, T - 1, smoothed),
+            "That is one step too many.": descend(X, y, K, alpha, T + 1, smoothed),
+            "Those are the targets of torch's convention.": descend(
+                X, y, K, alpha, T, [target_uniform(c, K, eps) for c in y]
+            ),
+        },
+    )
+
+
+@exercise.law("wrong_but_cheaper", points=2)
+def a_wrong_prediction_can_have_the_smaller_loss(ask, rng):
+    """Of the two exhibited logits the first are right, the second wrong and cheaper by at least 1.
+
+    The true class is the first one. Right and wrong: its logit leads, or trails, by at least 1/10.
+    """
+    K, eps = int(rng.integers(3, 8)), rng.uniform(0.05, 0.4)
+    right, wrong = ask("wrong_but_cheaper", K, eps, shape=(2, K))
+    lead, trail = right[0] - right[1:].max(), wrong[1:].max() - wrong[0]
+    enough = lambda x, least: x >= least or ask.close(x, least)
+    ask.require(enough(lead, 0.1), f"In the first logits the true class leads by {lead:.3g} only.")
+    ask.require(enough(trail, 0.1), f"In the second the true class trails by {trail:.3g} only.")
+    q = target(0, K, eps)
+    one, other = float(cross_entropy(q, right)), float(cross_entropy(q, wrong))
+    ask.require(
+        enough(one - other, 1),
+        f"For K={K}, ε={eps:.3g} the losses are {one:.4g} (right) and {other:.4g} (wrong).",
+        "Smoothing makes certainty dear, of a right prediction too: let its lead be very large.",
+    )
+
+
+@exercise.law("indifferent", points=1)
+def some_losses_do_not_depend_on_epsilon(ask, rng):
+    """The exhibited logits give the true class, the first, at most 1 %, and one loss at every ε."""
+    K = int(rng.integers(3, 9))
+    z = ask("indifferent", K, shape=(K,))
+    p = float(np.exp(-cross_entropy([1.0] + [0.0] * (K - 1), z)))
+    ask.require(
+        p <= 0.01 or ask.close(p, 0.01),
+        f"With K={K} the true class has the probability {p:.3g}.",
+        "With equal logits the loss is log K at every ε, but p is 1/K." if np.ptp(z) == 0 else None,
+    )
+    found = [float(cross_entropy(target(0, K, e), z)) for e in (0.0, 0.3, 0.9)]
+    ask.require(
+        ask.close(found, found[0], atol=1e-4),
+        f"With K={K} the loss is {found[0]:.6g} at ε = 0 and {found[2]:.6g} at ε = 0.9.",
+        "The slope in ε is z_y minus the mean of all other logits, not the largest of them.",
+    )

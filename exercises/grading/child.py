@@ -16,6 +16,7 @@ import __future__
 
 import ast
 import builtins
+import itertools
 import json
 import os
 import socket
@@ -34,23 +35,45 @@ def to_data(value):
     import numpy as np
 
     if value is None:
-        raise NoNumbers("gave nothing (None): does the function end without `return`?")
-    precision, kind = None, type(value).__name__
-    if hasattr(value, "detach"):  # a tensor of torch
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # which numpy does not have
-            value, precision = value.float(), "bfloat16"
+        raise NoNumbers(
+            "gave nothing (None): does the function end without `return`? To print is not enough."
+        )
+    kind = type(value).__name__
     try:
+        value, precision = unpacked(value)
         array = np.asarray(value)
+        if array.dtype.kind == "c":
+            kind = "complex numbers, as the root of a negative number does"
         if array.dtype.kind not in "biufO":  # O: numbers of sympy, say
             raise TypeError
+        if array.dtype.kind == "O" and any(x is None for x in array.flat):
+            raise TypeError  # numpy would make NaN of it
         precision = precision or array.dtype.name
         array = array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise NoNumbers(f"gave {kind}, which is not a number or an array of numbers.") from None
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        why = "which is not a number or an array of numbers."
+        if isinstance(value, (list, tuple)):
+            why = "whose entries are not all numbers, or whose rows are not equally long."
+            why += " (One is None: is a `return` missing?)" if any(x is None for x in value) else ""
+        raise NoNumbers(f"gave {kind}, {why}") from None
     if array.size > LARGEST:
         raise NoNumbers(f"gave {array.size} numbers; at most {LARGEST} are expected.")
     return array.tolist(), precision
+
+
+def unpacked(value, depth=0):
+    """A tensor, an iterator or a list of such as numpy can read it, and "bfloat16" if it is so."""
+    if hasattr(value, "detach"):  # a tensor of torch
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # which numpy does not have
+            return value.float(), "bfloat16"
+        return value.numpy(), None
+    if hasattr(value, "__next__") or type(value).__name__ in ("dict_values", "dict_keys"):
+        value = list(itertools.islice(value, LARGEST + 1))
+    if type(value) in (list, tuple) and depth < 4 and len(value) <= LARGEST:
+        parts = [unpacked(x, depth + 1) for x in value]
+        return [x for x, _ in parts], next((p for _, p in parts if p), None)
+    return value, None
 
 
 def call(namespace, name, args):
@@ -296,6 +319,16 @@ def run(cells):
             kind = type(error).__name__[:80]
             errors.append(f"{place(error, number)}: {kind}: {said(error)}")
     return main.__dict__, errors[:20]
+
+
+def encode(value):
+    """A law's argument for JSON; `decode` makes the same array of it."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        kind = "integers" if value.dtype.kind in "iu" else "array"
+        return {kind: value.tolist()}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def decode(value):

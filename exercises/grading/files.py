@@ -1,8 +1,20 @@
-"""Files are written whole or not at all, whatever kills the process meanwhile."""
+"""Where an exercise lies, and how files are written: whole or not at all, whatever happens."""
 
 import os
 import shutil
 from pathlib import Path
+
+EXERCISES = Path(__file__).parents[1]
+
+
+def folder(id: str) -> Path:
+    """The folder of an exercise."""
+    return EXERCISES / f"ex{id.replace('-', '_')}"
+
+
+def notebook_name(id: str) -> str:
+    """The file name of the notebook that students get."""
+    return f"exercise_{id}.ipynb"
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

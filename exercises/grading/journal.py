@@ -30,7 +30,8 @@ class Journal:
     def __init__(self, path: Path, seed: int | None):
         self.path = path
         self.done: dict[tuple[str, str], grader.Result] = {}  # of this seed and these laws
-        self.texts: dict[str, grader.Result] = {}  # file -> its last answers in words
+        # file -> its last result; of other laws than these only its answers in words
+        self.latest: dict[str, grader.Result] = {}
         self.rows: dict[str, list[dict]] = {}  # file -> rows written to marks.csv, in order
         self._version, self._read = version(), 0
         self._thread = threading.Lock()
@@ -115,10 +116,11 @@ class Journal:
             return
         record = {k: v for k, v in line.items() if k not in ("key", "seed", "version")}
         try:
-            file, texts = record["file"], record["texts"]
-            self.texts[file] = grader.Result(file, record["exercise"], texts=texts)
+            file, texts, digest = record["file"], record["texts"], record["digest"]
+            result = grader.Result(file, record["exercise"], texts=texts, digest=digest)
             if (line["seed"], line["version"]) == (self.seed, self._version):
-                self.done[file, line["key"]] = grader.Result.of(record)
+                result = self.done[file, line["key"]] = grader.Result.of(record)
+            self.latest[file] = result
         except (KeyError, TypeError, AttributeError, ValueError):
             pass  # a line that no run has written
 

@@ -9,15 +9,19 @@ cell's value moves to a column of its own, "points (by hand)" for "points".
 import codecs
 import csv
 import io
+import math
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from exercises.grader import Result
+from exercises.laws import IDS
+from exercises.lessons import short_names
 
 CHANGED = "changed since marked by hand"
 BEFORE, AFTER = ["file", "exercise", "points", "of"], ["problem", "seconds", "seed", "version"]
-WORDS = "free text (by hand)"
+WORDS, REMARK = "free text (by hand)", "remark on the free text"
 HEAD = [*BEFORE, WORDS, *AFTER, CHANGED]
 OURS = {*BEFORE, *AFTER, CHANGED}
 LAW = re.compile(r"\d+-\d+ \w+")  # a column of a law
@@ -43,6 +47,8 @@ class Table:
         The files are those that have changed since a human marked them. written: {file: the cells
         of ours that were written there before}; they show which cells a human has changed.
         """
+        self.head = [shortened(column) for column in self.head]
+        written = {k: [renamed(row) for row in rows] for k, rows in written.items()}
         for column in dict.fromkeys(law for r in results for law in law_columns(r)):
             self._add(column)
         for column in (*BEFORE, *AFTER, CHANGED):
@@ -70,6 +76,49 @@ class Table:
                 self.set(row, column, value)
             rows.append(cells)
         return rows, changed
+
+    def give(self, points: "Table") -> tuple[int, list[str]]:
+        """Put in the points for words of the page free_text.html: (rows filled, what was not done).
+
+        Where a human has typed other points before, those stay.
+        """
+        self._add(WORDS)
+        self._add(CHANGED)
+        sums, remarks, versions, problems = {}, {}, {}, []
+        for row in points.rows:
+            file, value = (points.get(row, x).strip() for x in ("file", "points"))
+            try:
+                number = float(value.replace(",", ".") or "nan")
+            except ValueError:
+                problems.append(f"{file}: {value!r} is no number of points")
+                continue
+            if number < 0 or math.isinf(number):
+                problems.append(f"{file}: {value} points; 0 or more are allowed")
+                continue
+            versions[file] = points.get(row, "version").strip()
+            remarks.setdefault(file, []).append(points.get(row, "remark").strip())
+            if not math.isnan(number):
+                sums[file] = sums.get(file, 0.0) + number
+        rows, filled = {self.get(row, "file").strip(): row for row in self.rows}, 0
+        for file, version in versions.items():
+            if (row := rows.get(file)) is None:
+                problems.append(f"{file}: there is no such row")
+                continue
+            new, old = f"{sums[file]:g}" if file in sums else "", self.get(row, WORDS).strip()
+            if old and new and not equal(old, new):
+                problems.append(f"{file}: has {old} points already, which stay; not put in: {new}")
+                new = ""
+            filled += bool(new and not old)
+            if new and not old:
+                self.set(row, WORDS, new)
+                if version and version != self.get(row, "version").strip():
+                    self.set(row, CHANGED, "yes")
+            if said := "; ".join(filter(None, remarks[file])):
+                self._add(REMARK)
+                before = self.get(row, REMARK).strip()
+                if said not in before:
+                    self.set(row, REMARK, f"{before}; {said}" if before else plain(said))
+        return filled, problems
 
     def get(self, row: list[str], column: str) -> str:
         return row[self.head.index(column)] if column in self.head else ""
@@ -184,7 +233,28 @@ def equal(one: str, other: str) -> bool:
 
 
 def law_columns(result: Result) -> list[str]:
-    return [f"{result.exercise} {mark.law.name}" for mark in result.marks]
+    labels = short_names(result.exercise) if result.marks else {}
+    return [f"{result.exercise} {labels[mark.law.name]}" for mark in result.marks]
+
+
+@cache
+def short_columns() -> dict[str, str]:
+    """{a law's column in tables of earlier versions: its name now}"""
+    return {
+        f"{id} {long}{hand}": f"{id} {short}{hand}"
+        for id in IDS
+        for long, short in short_names(id).items()
+        for hand in ("", " (by hand)")
+    }
+
+
+def shortened(column: str) -> str:
+    return short_columns().get(column, column)
+
+
+def renamed(row: dict) -> dict:
+    """A row that an earlier version wrote, with the columns' names of now."""
+    return {shortened(k): v for k, v in row.items()}
 
 
 def cells_of(result: Result, seed: int) -> dict[str, str]:
@@ -195,12 +265,17 @@ def cells_of(result: Result, seed: int) -> dict[str, str]:
         "points": result.points,
         "of": result.most,
         **dict(zip(law_columns(result), [m.points for m in result.marks], strict=True)),
-        "problem": result.problem or "",
+        "problem": result.problem or first_error(result),
         "seconds": result.seconds,
         "seed": seed,
         "version": f"v{result.digest}",  # with a letter, so that no spreadsheet sees a number
     }
     return {k: file_cell(v) if k == "file" else str(plain(v)) for k, v in cells.items()}
+
+
+def first_error(result: Result) -> str:
+    """The first cell that did not run, if points are missing."""
+    return result.errors[0] if result.errors and result.points < result.most else ""
 
 
 def file_cell(file: str) -> str:
