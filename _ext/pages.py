@@ -59,7 +59,7 @@ class Section:
     @property
     def name(self) -> str:
         """What the data call the page: dropout, ex1_1."""
-        return self.page.removesuffix("/solution").split("/")[-1]
+        return self.page.removesuffix("/statement").split("/")[-1]
 
     @property
     def link(self) -> str:
