@@ -43,9 +43,11 @@ class Axis:
         dots = "".join(f'<circle class="nt-base" cx="{at(e)}" cy="4" r="2"/>' for e in row.bases)
         return (
             f'<svg class="nt-row nt-{row.side}" width="100%" height="{HEIGHT}" aria-hidden="true">'
-            f'<rect class="nt-zone" x="{at(-self.margin)}" width="{zone}" height="{HEIGHT}"/>'
-            f'<line class="nt-zero" x1="{at(0)}" x2="{at(0)}" y2="{HEIGHT}"/>'
-            f'<line class="nt-bar" x1="{at(row.low)}" x2="{at(row.high)}" '
+            # colors for where the page's style sheet is missing, as under a live cell on Colab
+            f'<rect class="nt-zone" fill="#8884" x="{at(-self.margin)}" width="{zone}" '
+            f'height="{HEIGHT}"/>'
+            f'<line class="nt-zero" stroke="#888" x1="{at(0)}" x2="{at(0)}" y2="{HEIGHT}"/>'
+            f'<line class="nt-bar" stroke="#666" x1="{at(row.low)}" x2="{at(row.high)}" '
             f'y1="{middle}" y2="{middle}"/>'
             f'{dots}<circle class="nt-mean" cx="{at(row.effect)}" cy="{middle}" r="4.5"/></svg>'
         )
