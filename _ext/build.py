@@ -218,7 +218,8 @@ def sphinx(*options: str) -> None:
     env = os.environ | {"PYTHONPATH": paths}
     if code := subprocess.call([*command, *options, "."], cwd=ROOT, env=env):
         # a page that was written in spite of its warning must be read again next time
-        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        for folder in (".doctrees", "print"):
+            shutil.rmtree(BUILD / folder, ignore_errors=True)
         raise SystemExit(code)
 
 
