@@ -276,6 +276,7 @@ def print_pdf(target: Path) -> None:
         page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => 1) : 1")
         how = {"display_header_footer": True, "header_template": "<i></i>", "outline": True}
         how |= {"footer_template": FOOTER, "tagged": True, "print_background": True}
+        how |= {"scale": 0.7}  # letters of 8.4 points: 280 pages, in full size 628
         page.pdf(path=target, format="A4", margin=MARGIN, **how)
         browser.close()
 

@@ -8,6 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pypdf
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
@@ -206,3 +207,19 @@ def test_the_table_of_claims_is_whole_without_a_script(visit):
     rows = page.locator(".nt-claims tbody tr")
     assert rows.count() > 100 and rows.last.is_visible()
     assert not page.locator("form.nt-explorer").is_visible()
+
+
+def test_the_printed_book_can_be_leafed_through():
+    book = pypdf.PdfReader(HTML / "book.pdf")
+    assert 100 < len(book.pages) < 350
+    assert book.trailer["/Root"]["/MarkInfo"]["/Marked"]
+    titles = set()
+
+    def walk(outline):
+        for entry in outline:
+            walk(entry) if isinstance(entry, list) else titles.add(entry.title)
+
+    walk(book.outline)
+    assert {"Dropout", "Optimizers", "What to do", "Glossary"} <= titles
+    last = book.pages[len(book.pages) // 2].extract_text()
+    assert str(len(book.pages) // 2 + 1) in last.split()  # its number

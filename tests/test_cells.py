@@ -100,7 +100,7 @@ HARMLESS = [
 def test_what_jupyter_runs_costs_nothing():
     notebook = solution()
     notebook["cells"] = [code_cell(s) for s in HARMLESS] + notebook["cells"]
-    assert points(notebook) == (11, [], None)
+    assert points(notebook) == (15, [], None)
 
 
 @confined
@@ -254,18 +254,18 @@ def test_cells_run_where_ipython_runs_them_and_define_the_same_names(tmp_path):
 
 @confined
 def test_a_byte_order_mark_and_large_outputs_cost_nothing():
-    assert points(b"\xef\xbb\xbf" + json.dumps(solution()).encode())[0] == 11
+    assert points(b"\xef\xbb\xbf" + json.dumps(solution()).encode())[0] == 15
     notebook = solution()
     cell = next(c for c in notebook["cells"] if c["cell_type"] == "code")
     data = {"image/png": "A" * 19_000_000}
     cell["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": data}]
-    assert points(notebook)[0] == 11
+    assert points(notebook)[0] == 15
 
 
 @confined
 def test_the_old_format_counts():
     old = nbformat.convert(nbformat.reads(json.dumps(solution()), 4), 3)
-    assert points(old)[0] == 11
+    assert points(old)[0] == 15
 
 
 def test_copied_and_long_answers_are_not_lost():
