@@ -274,10 +274,18 @@ def print_pdf(target: Path) -> None:
             "document.querySelectorAll('.nt-frames img[hidden]').forEach(i => i.remove())"
         )
         page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => 1) : 1")
-        how = {"display_header_footer": True, "header_template": "<i></i>", "outline": True}
-        how |= {"footer_template": FOOTER, "tagged": True, "print_background": True}
-        how |= {"scale": 0.7}  # letters of 8.4 points: 280 pages, in full size 628
-        page.pdf(path=target, format="A4", margin=MARGIN, **how)
+        page.pdf(
+            path=target,
+            format="A4",
+            margin=MARGIN,
+            scale=0.7,  # letters of 8.4 points: some 280 pages, in full size 628
+            print_background=True,
+            display_header_footer=True,
+            header_template="<i></i>",
+            footer_template=FOOTER,
+            outline=True,
+            tagged=True,
+        )
         browser.close()
 
 

@@ -20,15 +20,15 @@ def outcome(sides: list[str], wants: str = "for") -> str:
     """Of comparisons, each "for", "against", "same" or "open": do, try it, skip or not known.
 
     do         at least half went as wanted and none the other way
-    skip       none went as wanted, though some are settled
-    try it     some went as wanted, others did not
-    not known  all are open, or there are none
+    try it     some went as wanted, but not so
+    skip       none went as wanted, and at least half are settled
+    not known  none went as wanted, and most are open; or there are none
     """
     number = Counter(sides)
     good, bad = number[wants], number[{"for": "against", "against": "for"}[wants]]
     if good:
         return "do" if not bad and 2 * good >= len(sides) else "try it"
-    return "skip" if bad or number["same"] else "not known"
+    return "skip" if sides and 2 * (bad + number["same"]) >= len(sides) else "not known"
 
 
 def sides(record: dict, only=()) -> list[str]:
@@ -66,10 +66,7 @@ def decisions() -> str:
 def card(advice: str, found: str, record: dict) -> str:
     """HTML: a decision with its outcome, the result, and how far it goes."""
     sign, kind = OUTCOMES[found]
-    badge = (
-        f'<span class="nt-badge nt-{kind}"><span aria-hidden="true">{sign}</span> '
-        f"{found.capitalize()}</span>"
-    )
+    badge = cards.tag(kind, sign, found.capitalize())
     key, page = html.escape(record["id"]), record["chapter"].split("/")[-1]
     link = f'<a class="nt-id" href="{page}.html#{key}">{key}</a>'
     scope = f'<div class="nt-scope">{html.escape(record["scope"])}</div>'

@@ -34,6 +34,11 @@ def site(config) -> str:
     return f"https://{owner}.github.io/{name}/"
 
 
+def locate(app, config) -> None:
+    """Tell sphinxext.opengraph the address: a shared link needs it for its picture."""
+    config.ogp_site_url = site(config)
+
+
 def repository(config) -> list[str]:
     """The owner and the name of the repository."""
     return config.html_theme_options.get("repository_url", "").rstrip("/").split("/")[-2:]
@@ -224,6 +229,7 @@ def lead(app, page: str, template: str, context: dict, doctree) -> None:
 
 def setup(app):
     app.add_config_value("published_branch", "gh-pages", "html")
+    app.connect("config-inited", locate)
     app.connect("doctree-resolved", write)
     app.connect("html-page-context", lead, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

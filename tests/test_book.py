@@ -304,6 +304,3 @@ def test_the_citation_names_the_repository_and_the_version():
     assert cited["repository-code"] == CONFIG["repository"]["url"]
     assert cited["title"] == CONFIG["title"]
     assert cited["version"] == nettrain.__version__
-    assert CONFIG["sphinx"]["config"]["ogp_site_url"].endswith(
-        f"{CONFIG['repository']['url'].split('/')[-1]}/"
-    )

@@ -220,6 +220,6 @@ def test_the_printed_book_can_be_leafed_through():
             walk(entry) if isinstance(entry, list) else titles.add(entry.title)
 
     walk(book.outline)
-    assert {"Dropout", "Optimizers", "What to do"} <= titles
+    assert {"Dropout", "Optimizers", "What to do", "Glossary"} <= titles
     last = book.pages[len(book.pages) // 2].extract_text()
     assert str(len(book.pages) // 2 + 1) in last.split()  # its number

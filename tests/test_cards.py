@@ -216,13 +216,19 @@ READS = {"reads": "with it the score is {} <higher|lower>"}
         (
             {"digits | SGD": UP, "digits | Adam": [2 * x for x in UP], "wine | SGD": [0.5] * 4},
             "above",
-            "Of 3 comparisons 2 go as claimed (most for digits, Adam: with it the score is 2.02 "
-            "points [1.75, 2.30] higher); 1 stays open.",
+            "Of 3 comparisons 2 go as claimed (the smaller, digits, SGD: with it the score is 1.01 "
+            "points [0.88, 1.15] higher); 1 stays open.",
+        ),
+        (
+            {name: [size * x for x in UP] for name, size in (("c", 3), ("a", 1), ("b", 2))},
+            "above",
+            "All 3 comparisons go as claimed (the middle one, b: with it the score is 2.02 points "
+            "[1.75, 2.30] higher).",
         ),
         (
             {"a": UP, "b": [-x for x in UP]},
             "within",
-            "Both comparisons go the other way (most for a: with it the score is 1.01 points "
+            "Both comparisons go the other way (the smaller, a: with it the score is 1.01 points "
             "[0.88, 1.15] higher).",
         ),
         (

@@ -29,6 +29,8 @@ SIDES = st.lists(st.sampled_from(["for", "against", "same", "open"]), max_size=8
         ("for for against", "try it"),
         ("same", "skip"),
         ("against open", "skip"),
+        ("same open open", "not known"),
+        ("against same open open open", "not known"),
         ("open open", "not known"),
         ("", "not known"),
     ],
@@ -48,7 +50,7 @@ def test_order_does_not_matter_and_what_is_open_never_settles(sides):
     now = decisions.outcome(sides)
     assert now == decisions.outcome(sides[::-1])
     more = decisions.outcome([*sides, "open"])
-    assert more == now or (now, more) == ("do", "try it")
+    assert more == now or (now, more) in (("do", "try it"), ("skip", "not known"))
 
 
 def test_a_decision_may_look_at_some_levels_only(monkeypatch):

@@ -268,9 +268,9 @@ COUNTED = {  # what a number of comparisons did
 def finding(record: dict, found: dict | None = None) -> str:
     """The result of a claim in one or two sentences, without its verdict.
 
-    A single comparison: its sentence with the pooled effect. Several: how many went which way, with
-    the largest effect of those that went as claimed or the other way. An exact claim: itself, in
-    quotes.
+    A single comparison: its sentence with the pooled effect. Several: how many went which way, and
+    of those that went as claimed or the other way the one in the middle, for the largest would
+    overstate them. An exact claim: itself, in quotes.
     """
     if "verdict" in record:
         return f"“{record['says']}”"
@@ -287,9 +287,10 @@ def finding(record: dict, found: dict | None = None) -> str:
             continue
         text = f"{len(some)} {one if len(some) == 1 else more}"
         if side == "against" or (side == "for" and record["predicts"] == "above"):
-            largest = max(some, key=lambda name: abs(said.pooled[name].mean))
-            most = "most for " if len(some) > 1 else ""
-            text += f" ({most}{label(largest)}: {told[largest]})"
+            some.sort(key=lambda name: abs(said.pooled[name].mean))
+            middle = some[(len(some) - 1) // 2]
+            which = "the middle one, " if len(some) > 2 else "the smaller, " if some[1:] else ""
+            text += f" ({which}{label(middle)}: {told[middle]})"
         parts.append(text)
     if len(parts) == 1:
         number, _, rest = parts[0].partition(" ")
@@ -313,10 +314,15 @@ SIGNS = {
 
 
 def badge(word: str) -> str:
-    """A verdict as a sign and its words; its color alone says nothing."""
+    """A verdict as a sign and its words."""
     kind = replications.kind(word)
-    tag = f'<span class="nt-badge nt-{kind.replace(" ", "-")}">'
-    return f'{tag}<span aria-hidden="true">{SIGNS[kind]}</span> {html.escape(_upper(word))}</span>'
+    return tag(kind.replace(" ", "-"), SIGNS[kind], _upper(word))
+
+
+def tag(kind: str, sign: str, words: str) -> str:
+    """A sign and words in a frame; its color alone says nothing."""
+    mark = f'<span aria-hidden="true">{sign}</span>'
+    return f'<span class="nt-badge nt-{kind}">{mark} {html.escape(words)}</span>'
 
 
 def drawn(record: dict, said: Judged | None, name: str) -> forest.Row:
