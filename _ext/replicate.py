@@ -60,7 +60,10 @@ def lectures() -> list[str]:
 
 
 def code_of(name: str) -> str:
-    """A hash of what a lecture's numbers depend on: its cells and what they use, without words."""
+    """A hash of what a lecture's numbers depend on: its code and what that uses, without words.
+
+    Where one cell ends and the next begins does not count.
+    """
     with PARSING:
         return _code_of(name)
 
@@ -69,7 +72,7 @@ def _code_of(name: str) -> str:
     book = json.loads((ROOT / "chapters" / f"{name}.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
     cells = [MAGIC.sub(r"\1pass", source) for source in cells]
-    parts = [without_words(ast.parse(source), BESIDE) for source in cells]
+    parts = [without_words(ast.parse("\n".join(cells)), BESIDE)]
     parts.append(slice_of(cells, set(), without=WORDS | SHOWING))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

@@ -304,3 +304,25 @@ def test_the_citation_names_the_repository_and_the_version():
     assert cited["repository-code"] == CONFIG["repository"]["url"]
     assert cited["title"] == CONFIG["title"]
     assert cited["version"] == nettrain.__version__
+
+
+def test_a_lecture_runs_again_for_what_it_computes_with_and_not_for_what_shows_it(
+    tmp_path, monkeypatch
+):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import torch")])
+    (tmp_path / "requirements.txt").write_text("torch==2\n\n# the book\nSphinx==7\n")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    before = build.key(notebook)
+    (tmp_path / "requirements.txt").write_text("torch==2\n\n# the book\nSphinx==8\n")
+    assert build.key(notebook) == before
+    (tmp_path / "requirements.txt").write_text("torch==3\n\n# the book\nSphinx==7\n")
+    assert build.key(notebook) != before
+
+
+@each_chapter
+def test_a_lecture_begins_with_what_came_out(path):
+    records = build.read_json(ROOT / "nettrain" / "evidence.json")
+    judged = {k for k, r in records.items() if r["chapter"].endswith(f"/{path.stem}")}
+    asked = re.findall(r"\*\*[^*]+\?\*\* \{finding\}`(\w+)`", read(path).cells[0].source)
+    if judged:
+        assert 2 <= len(asked) <= 6 and set(asked) <= judged

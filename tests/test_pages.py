@@ -16,6 +16,7 @@ import torch
 from _ext import build, dependencies, pages, tested
 from _ext.notation import used
 from nettrain import blocks, initializers, misprints, optimizers, schedules
+from nettrain.lab import replications
 from nettrain.normalization import LocalResponseNorm
 
 HTML = build.BUILD / "html"
@@ -405,3 +406,10 @@ def test_status_counts_what_the_build_found():
     text = (HTML / "chapters" / "status.html").read_text()
     assert f">{len(build.read_json(build.VERDICTS))}<" in text
     assert all(f">{page.removeprefix('chapters/')}<" in text for page in build.chapters())
+
+
+def test_the_first_page_shows_verdicts_that_have_replicated():
+    records = build.read_json(build.ROOT / "nettrain" / "evidence.json")
+    chosen = [records[name] for name in pages.data("surprises")]
+    assert len(chosen) >= 5
+    assert replications.WAITING not in map(replications.verdict, chosen)

@@ -133,6 +133,14 @@ def test_code_is_hashed_in_several_threads_at_once(house):
         assert set(pool.map(replicate.code_of, ["one"] * 16)) == {replicate.code_of("one")}
 
 
+def test_where_cells_end_does_not_count_as_code_but_their_order_does(house):
+    code = replicate.code_of("one")
+    write(house / "chapters" / "one.ipynb", *CELL.strip().split("\n"), JUDGE)
+    assert replicate.code_of("one") == code
+    write(house / "chapters" / "one.ipynb", JUDGE, CELL)
+    assert replicate.code_of("one") != code
+
+
 def test_words_do_not_count_as_code(house):
     code = replicate.code_of("one")
     write(house / "chapters" / "one.ipynb", "# a remark\n" + CELL, JUDGE)
