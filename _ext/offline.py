@@ -5,17 +5,26 @@ from pathlib import Path
 from shutil import copy2, copytree
 
 
-def copy_mathjax(app, exception):
-    """Copy the one bundle with all TeX packages, and its fonts, out of sphinx-mathjax-offline.
+# What the formulas need, of 24 MB: a whole bundle with its menu would be twice as large.
+MATHJAX = (
+    *("startup", "core", "input/tex-base", "output/chtml", "output/chtml/fonts/tex"),
+    *("input/tex/extensions/ams", "input/tex/extensions/boldsymbol"),
+    *("input/tex/extensions/configmacros", "a11y/assistive-mml"),
+)
 
-    The package's own extension would copy all 24 MB and load a bundle that fetches more files.
+
+def copy_mathjax(app, exception):
+    """Copy these parts of MathJax, and its fonts, out of sphinx-mathjax-offline.
+
+    They are those that `loader` in _config.yml names; others would have to be fetched.
     """
     if exception or app.builder.format != "html":
         return
     source = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
     target = Path(app.outdir) / "_static" / "vendor" / "mathjax"
-    target.mkdir(parents=True, exist_ok=True)
-    copy2(source / "tex-chtml-full.js", target)
+    for name in MATHJAX:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        copy2(source / f"{name}.js", target / f"{name}.js")
     fonts = Path("output", "chtml", "fonts", "woff-v2")
     copytree(source / fonts, target / fonts, dirs_exist_ok=True)
 
