@@ -4,7 +4,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import copy2, copytree
 
-
 # What the formulas need, of 24 MB: a whole bundle with its menu would be twice as large.
 MATHJAX = (
     *("startup", "core", "input/tex-base", "output/chtml", "output/chtml/fonts/tex"),
