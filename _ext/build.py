@@ -273,7 +273,8 @@ def print_pdf(target: Path) -> None:
         page.evaluate(
             "document.querySelectorAll('.nt-frames img[hidden]').forEach(i => i.remove())"
         )
-        page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => 1) : 1")
+        formulas = "[...document.querySelectorAll('.math')]"
+        page.wait_for_function(f"{formulas}.every(m => m.querySelector('mjx-container'))")
         page.pdf(
             path=target,
             format="A4",

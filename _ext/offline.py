@@ -8,7 +8,8 @@ from shutil import copy2, copytree
 MATHJAX = (
     *("startup", "core", "input/tex-base", "output/chtml", "output/chtml/fonts/tex"),
     *("input/tex/extensions/ams", "input/tex/extensions/boldsymbol"),
-    *("input/tex/extensions/configmacros", "a11y/assistive-mml"),
+    *("input/tex/extensions/newcommand", "input/tex/extensions/configmacros"),
+    "a11y/assistive-mml",
 )
 
 
