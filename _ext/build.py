@@ -16,12 +16,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
+from pypdf import PdfWriter
+from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
@@ -275,8 +278,7 @@ def print_pdf(target: Path) -> None:
         )
         formulas = "[...document.querySelectorAll('.math')]"
         page.wait_for_function(f"{formulas}.every(m => m.querySelector('mjx-container'))")
-        page.pdf(
-            path=target,
+        printed = page.pdf(
             format="A4",
             margin=MARGIN,
             scale=0.7,  # letters of 8.4 points: some 280 pages, in full size 628
@@ -288,6 +290,22 @@ def print_pdf(target: Path) -> None:
             tagged=True,
         )
         browser.close()
+    book = PdfWriter(clone_from=BytesIO(printed))
+    once(book.get_outline_root())
+    part = target.with_suffix(".part")
+    book.write(part)
+    part.replace(target)
+
+
+def once(entry: DictionaryObject) -> None:
+    """Mend an outline: Chromium writes a heading that moved to the next sheet twice."""
+    title = entry.get("/Title", "")
+    if title and title == 2 * title[: len(title) // 2]:
+        entry[NameObject("/Title")] = TextStringObject(title[: len(title) // 2])
+    child = entry.get("/First")
+    while child:
+        once(child.get_object())
+        child = child.get_object().get("/Next")
 
 
 if __name__ == "__main__":

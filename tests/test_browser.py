@@ -221,5 +221,6 @@ def test_the_printed_book_can_be_leafed_through():
 
     walk(book.outline)
     assert {"Dropout", "Optimizers", "What to do", "Glossary"} <= titles
+    assert [t for t in titles if t == 2 * t[: len(t) // 2]] == []
     last = book.pages[len(book.pages) // 2].extract_text()
     assert str(len(book.pages) // 2 + 1) in last.split()  # its number
