@@ -98,7 +98,7 @@ def sections() -> list[Section]:
             continue
         for cell in parts:
             if cell.cell_type == "code":
-                rows = {id[:3] for id in re.findall(r"Claim\(\s*\"([AB]\d\d)", cell.source)}
+                rows = {id[:3] for id in re.findall(r"Claim\(\s*\"([ABD]\d\d)", cell.source)}
                 found[-1].rows |= rows
                 found[-1].text += cell.source + "\n"
                 continue
@@ -181,11 +181,15 @@ def errata() -> str:
 
 
 def concordance() -> str:
-    """Each part of the sources: where it stands, what code it has, which tests, which verdicts."""
+    """Each part of the sources, each dispute: its sections, code, tests and verdicts."""
     everything = sections()
     verdicts = json.loads((build.ROOT / "nettrain" / "evidence.json").read_text())
     parts = []
-    for letter, title in (("A", "The textbook chapter"), ("B", "The slides")):
+    for letter, title in (
+        ("A", "The textbook chapter"),
+        ("B", "The slides"),
+        ("D", "Disputed today"),
+    ):
         rows = []
         for name, about in data("rows").items():
             if not name.startswith(letter):
