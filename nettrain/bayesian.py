@@ -6,7 +6,8 @@ Smaller is better.
     m(x) = kᵀ(K + τ²I)⁻¹ y,  v(x) = k(x, x) − kᵀ(K + τ²I)⁻¹ k                  posterior
     EI(x) = E max(y* − f(x), 0) = s (z Φ(z) + φ(z)),  z = (y* − m)/s            (1.58)
 
-Mockus et al. 1978; Jones et al. 1998; Rasmussen & Williams 2006; Snoek et al. 2012, 2015. Everything is float64.
+Mockus et al. 1978; Jones et al. 1998; Rasmussen & Williams 2006; Snoek et al. 2012, 2015.
+Everything is float64.
 """
 
 import math
