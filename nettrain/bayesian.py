@@ -6,7 +6,8 @@ Smaller is better.
     m(x) = kᵀ(K + τ²I)⁻¹ y,  v(x) = k(x, x) − kᵀ(K + τ²I)⁻¹ k                  posterior
     EI(x) = E max(y* − f(x), 0) = s (z Φ(z) + φ(z)),  z = (y* − m)/s            (1.58)
 
-Rasmussen & Williams 2006; Jones et al. 1998; Snoek et al. 2012, 2015. Everything is float64.
+Mockus et al. 1978; Jones et al. 1998; Rasmussen & Williams 2006; Snoek et al. 2012, 2015.
+Everything is float64.
 """
 
 import math
@@ -107,7 +108,10 @@ def log_evidence(theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_prior(theta: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(θ) and its gradient: ℓ about √p/2, σ² about 1, τ² about e⁻⁸ (factors e, e, e²)."""
+    """log p(θ) and its gradient: ℓ about √p/2, σ² about 1, τ² about e⁻⁸ (factors e, e, e²).
+
+    Distances in the unit cube grow like √p, and so must lengthscales. Hvarfner et al. 2024.
+    """
     p = len(theta) - 2
     mode = torch.tensor([math.log(0.5 * math.sqrt(p))] * p + [0.0, -8.0], dtype=FLOAT)
     width = torch.tensor([1.0] * (p + 1) + [2.0], dtype=FLOAT)
@@ -263,6 +267,9 @@ class Bayes:
     acquisition  "log_ei", "ei", "pi" or "lcb"
     initial      trials of a Sobol sequence, before there is a model
 
+    The best value so far, y*, is the model's lowest mean at a configuration that was tried: the
+    lowest of many noisy values is one that had luck. Where there is no noise the two are the same.
+
     Nothing is remembered between calls: every fit starts from the same point, so that a study that
     was killed goes on as it would have. A trial whose value is far `beyond` those of the initial
     trials is modelled like a failed one. Raises ValueError for names that there are not and for
@@ -278,14 +285,9 @@ class Bayes:
 
     def ask(self, space: dict, trials: Sequence[Trial], seed: int) -> dict | None:
         """A configuration that was never tried; None when no configuration is left."""
-        number, known = len(trials), [t for t in trials if not t.outside]
+        number, (tried, y, pending) = len(trials), self.known(space, trials)
         bits = draws.bits(torch.tensor([seed, number]), 1)
         g = torch.Generator().manual_seed(int(bits) & (2**63 - 1))
-        tried = [spaces.to_unit(space, t.config) for t in known]
-        tried = torch.stack(tried) if tried else torch.empty(0, spaces.dims(space), dtype=FLOAT)
-        pending = torch.tensor([t.value is None for t in known], dtype=torch.bool)
-        y = [t.value if t.state == "done" else math.nan for t in known]
-        y = beyond(torch.tensor(y, dtype=FLOAT), self.initial)
         if number < self.initial or y.isfinite().sum() < 2:
             points = spaces.to_unit(space, Sobol().ask(space, trials, seed))[None]
         else:
@@ -294,17 +296,44 @@ class Bayes:
         return None if u is None else spaces.from_unit(space, u)
 
     @torch.no_grad()
+    def recommend(self, space: dict, trials: Sequence[Trial]) -> Trial | None:
+        """The finished trial whose mean under the model is lowest; None if none has succeeded.
+
+        Whose value is lowest under noise had luck, and the more trials the more of it.
+        """
+        known, (u, y, pending) = [t for t in trials if not t.outside], self.known(space, trials)
+        done = y.isfinite()
+        if done.sum() < 2:
+            finished = [t for t in known if t.state == "done"]
+            return min(finished, key=lambda t: t.value, default=None)
+        x = spaces.embed(space, u)
+        model, _ = self.model(x, y, pending)
+        worst = torch.full_like(y, math.inf)
+        return known[worst.masked_scatter(done, model.predict(x[done])[0]).argmin()]
+
+    def known(self, space: dict, trials: Sequence[Trial]) -> tuple[Tensor, Tensor, Tensor]:
+        """(u [n, d], y [n], pending [n]) of the trials in the space; y is NaN without a value."""
+        inside = [t for t in trials if not t.outside]
+        u = [spaces.to_unit(space, t.config) for t in inside]
+        u = torch.stack(u) if u else torch.empty(0, spaces.dims(space), dtype=FLOAT)
+        pending = torch.tensor([t.value is None for t in inside], dtype=torch.bool)
+        y = [t.value if t.state == "done" else math.nan for t in inside]
+        return u, beyond(torch.tensor(y, dtype=FLOAT), self.initial), pending
+
+    @torch.no_grad()
     def propose(self, space: dict, u: Tensor, y: Tensor, pending: Tensor, g) -> Tensor:
         """Points [m, d] of configurations, the most valuable first."""
         x, done = spaces.embed(space, u), y.isfinite()
-        model, y = self.model(x, y, pending)
+        model, _ = self.model(x, y, pending)
+        tried, _ = model.predict(x[done])
+        best = tried.min().item()  # y*
 
         def worth(u):
             mean, variance = model.predict(spaces.embed(space, u))
-            return self.acquisition(mean, variance.sqrt(), y[done].min().item())
+            return self.acquisition(mean, variance.sqrt(), best)
 
         draw = lambda n, d: torch.rand(n, d, generator=g, dtype=FLOAT)
-        d, near = len(u[0]), u[done][y[done].argsort()[:4]].repeat_interleave(32, 0)
+        d, near = len(u[0]), u[done][tried.argsort()[:4]].repeat_interleave(32, 0)
         size = 10 ** (-0.5 - 2.5 * draw(len(near), 1))  # of moves, 0.3 to 0.001
         move = size * torch.randn(near.shape, generator=g, dtype=FLOAT)
         near = (near + move * (draw(len(near), d) < 0.5)).clamp(0, 1)

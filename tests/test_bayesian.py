@@ -555,9 +555,11 @@ def test_candidates_are_random_ones_and_some_near_the_four_best_trials(monkeypat
     worth = lambda mean, sd, best: bests.append(best) or bayesian.lcb(mean, sd, best)
     bayes.acquisition = worth
     points = bayes.propose(space, u, y, y.isnan(), g)
-    anywhere, near = bowl.asked[0].split([1024, 128])
+    best = (u - 0.4).square().sum(1).where(y.isfinite(), math.inf)  # as the model sees them
+    assert torch.equal(bowl.asked[0], u[y.isfinite()])
+    anywhere, near = bowl.asked[1].split([1024, 128])
     assert stats.kstest(anywhere.flatten(), "uniform").pvalue > 0.01
-    moves = near.view(4, 32, d) - u[[1, 4, 6, 7], None]
+    moves = near.view(4, 32, d) - u[best.argsort()[:4], None]
     moved = moves != 0
     assert stats.binomtest(moved.sum().item(), moved.numel(), 0.5).pvalue > 0.01
     assert near.min() == 0 and near.max() == 1  # far moves end at the walls
@@ -569,7 +571,40 @@ def test_candidates_are_random_ones_and_some_near_the_four_best_trials(monkeypat
     # climbed from the best ones to the bottom of the bowl, and given in order
     assert (points[0] - 0.4).abs().max() < 1e-3 and len(points) == 8 + 1152
     assert ((points - 0.4).square().sum(1).diff() >= 0).all()
-    assert set(bests) == {0.5}  # of the values as the model sees them
+    assert set(bests) == {best.min().item()}  # y* is a mean of the model, not a noisy value
+
+
+def test_where_values_are_noisy_the_mean_decides_and_not_the_luckiest_value():
+    """On a noisy bowl the recommended trial lies nearer to the bottom than the lowest value."""
+    gaps = []
+    for seed in range(12):
+        g = torch.Generator().manual_seed(seed)
+        x = torch.rand(40, 1, generator=g, dtype=FLOAT)
+        y = (x[:, 0] - 0.4).square() + 0.1 * torch.randn(40, generator=g, dtype=FLOAT)
+        rows = enumerate(zip(x[:, 0].tolist(), y.tolist(), strict=True))
+        trials = [Trial(i, {"x": a}, b) for i, (a, b) in rows]
+        chosen = Bayes().recommend({"x": Real(0, 1)}, trials)
+        lowest = min(trials, key=lambda t: t.value)
+        assert chosen is trials[chosen.number]
+        gaps.append([(t.config["x"] - 0.4) ** 2 for t in (chosen, lowest)])
+    ours, theirs = np.array(gaps).mean(0)
+    assert ours < theirs
+
+
+def test_without_noise_the_recommended_trial_is_the_lowest():
+    done = study(n=15)
+    assert done.recommended.number == done.best.number
+
+
+def test_failed_and_pending_trials_and_those_outside_are_not_recommended():
+    space, values = {"x": Real(0, 1)}, [3.0, math.nan, 1.0, 2.0, None, 2.5]
+    trials = [Trial(i, {"x": i / 8}, value) for i, value in enumerate(values)]
+    trials.append(Trial(6, {"x": 9.0}, -5.0, outside="9 is not in [0, 1]"))
+    assert Bayes().recommend(space, trials).number == 2
+    assert Bayes().recommend(space, trials[:2]).number == 0  # too few for a model
+    assert Bayes().recommend(space, trials[1:2]) is None
+    with pytest.raises(ValueError, match="none of 0 trials"):
+        _ = Study(space, Bayes()).recommended
 
 
 @pytest.mark.parametrize("top", [0.3, -2.0, 5.0])

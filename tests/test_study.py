@@ -69,6 +69,7 @@ def test_ask_tell_best():
     study.tell(c, np.float32(1))
     study.tell(d, math.inf)
     assert study.best.number == 2 and study.best.value == 1.0
+    assert study.recommended == study.best  # a random search has no model
     assert [t.state for t in study.trials] == ["pending", "done", "done", "failed"]
     assert "inf" in study.trials[3].error
     with pytest.raises(ValueError, match="trial 2 is done"):

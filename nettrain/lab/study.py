@@ -243,13 +243,28 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The trial with the lowest value; raises ValueError if none has succeeded."""
+        """The trial with the lowest value seen; raises ValueError if none has succeeded.
+
+        Where values are noisy it had luck: its value is biased low (`rescore`), and another trial
+        may be the better one to use (`recommended`).
+        """
         done = [t for t in self._trials if t.state == "done" and not t.outside]
         if not done:
             errors = [_last_line(t.error) for t in self._trials if t.error]
             last = f"; the last error: {errors[-1]}" if errors else ""
             raise ValueError(f"none of {len(self._trials)} trials has succeeded{last}")
         return _copy(min(done, key=lambda trial: trial.value))
+
+    @property
+    def recommended(self) -> Trial:
+        """The trial to use: the one that the searcher's model expects to be lowest, if it has one.
+
+        A searcher with a method recommend(space, trials) has a model, such as `bayesian.Bayes`; for
+        other searchers it is `best`. Raises as `best` does.
+        """
+        if not hasattr(self.searcher, "recommend"):
+            return self.best
+        return _copy(self.searcher.recommend(self.space, list(self._trials)) or self.best)
 
     def frame(self) -> pd.DataFrame:
         """One row per trial: number, the configuration (nested names as "opt.rho"), state, value,
