@@ -6,7 +6,7 @@ A trial whose value is not finite has failed: it is never the best, a parent or 
 import inspect
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import (
     Executor,
     Future,
@@ -14,7 +14,10 @@ from concurrent.futures import (
 from dataclasses import dataclass, replace
 from functools import partial
 
-from nettrain import spaces
+import torch
+from torch import Tensor
+
+from nettrain import draws, spaces
 
 # ----------------------------------------------------------------------------------- study
 
@@ -43,6 +46,35 @@ def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tupl
         return float(objective(config) if seed is None else objective(config, seed=seed)), ""
     except (Exception, SystemExit) as error:
         return math.nan, "".join(traceback.format_exception(error))
+
+
+def judge(
+    train: Callable, configs: Sequence[dict], seeds: Sequence[int], *, worst: float = math.inf
+) -> Tensor:
+    """What recommended configurations are worth: test values [n, m] of m fresh trainings of each.
+
+        judge(train, [study.best.config for study in studies], seeds, worst=math.log(10)).mean(1)
+
+    train  (configs, seeds), two lists of equal length -> the test values of these runs, e.g. all in
+           one sweep; of an objective(config, seed): `lambda *lists: list(map(objective, *lists))`
+    seeds  none that a search has used: the run that was selected is biased, as it was selected
+    worst  counts for a run that fails or ends higher: e.g. the loss of a constant prediction
+
+    Smaller is better. Equal configurations are trained once. Raises ValueError for no
+    configurations, for seeds that are none or not all different and for another number of values.
+    """
+    seeds = [draws.check_seed(seed) for seed in seeds]
+    keys = [spaces.hashable(config) for config in configs]
+    different = dict(zip(keys, configs, strict=True))
+    if not keys or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{len(keys)} configurations, seeds={seeds}: needs some, all different")
+    each = [config for config in different.values() for _ in seeds]
+    values = torch.as_tensor(train(each, seeds * len(different)), dtype=torch.float64)
+    if values.shape != (len(each),):
+        raise ValueError(f"train gave values of shape {list(values.shape)}, not [{len(each)}]")
+    values = values.where(values.isfinite(), worst).clamp(max=worst).view(-1, len(seeds)).cpu()
+    row = {key: i for i, key in enumerate(different)}
+    return values[[row[key] for key in keys]]
 
 
 def _copy(trial: Trial) -> Trial:
