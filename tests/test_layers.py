@@ -22,7 +22,17 @@ FILES = {
 TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items()}
 LAB = {name for name in FILES if name.startswith("lab.")}
 # searches also use numpy, scipy and pandas, data sets scikit-learn
-SEARCH = {"searchers", "trials", "budgets", "importance", "bayesian", "nas", "spaces", "data"}
+SEARCH = {
+    "searchers",
+    "trials",
+    "budgets",
+    "importance",
+    "bayesian",
+    "nas",
+    "spaces",
+    "data",
+    "replays",
+}
 
 
 def imports(name):

@@ -139,3 +139,39 @@ def test_a_value_that_two_options_share_is_tried_once(options):
 def test_errors_say_what_is_wrong(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def density(centres, at):
+    """The mean of 1 and of cut-off normal densities, by scipy."""
+    d, total = at.shape[1], np.ones(len(at))
+    h = np.maximum(centres.std(0) * len(centres) ** (-1 / (d + 4)), 0.1)
+    for c in centres:
+        total += stats.truncnorm(-c / h, (1 - c) / h, loc=c, scale=h).pdf(at).prod(1)
+    return total / (len(centres) + 1)
+
+
+def test_parzen_is_the_ratio_of_two_densities():
+    rng = np.random.default_rng(0)
+    x, y, at = rng.random((11, 2)), rng.permutation(11), rng.random((400, 2))
+    best = y.argsort()[:3]  # a quarter of 11, rounded up
+    low, high = density(x[best], at), density(np.delete(x, best, 0), at)
+    found = searchers.parzen(*map(torch.as_tensor, (x, y, at)))
+    np.testing.assert_allclose(found, np.log(low / high), atol=1e-12)
+    cells = (np.arange(200) + 0.5) / 200
+    grid = np.stack(np.meshgrid(cells, cells), -1).reshape(-1, 2)
+    assert abs(density(x[best], grid).mean() - 1) < 1e-3
+
+
+def test_parzen_finds_what_random_search_does_not():
+    pool = torch.rand(2000, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    f = ((pool - 0.3) ** 2).sum(1)
+    ahead = 0
+    for seed in range(20):
+        rows = np.random.default_rng(seed).permutation(2000)[:40].tolist()
+        tried = rows[:10]
+        for _ in range(30):
+            hope = searchers.parzen(pool[tried], f[tried], pool)
+            hope[tried] = -np.inf
+            tried.append(int(hope.argmax()))
+        ahead += f[tried].min() < f[rows].min()
+    assert ahead >= 18

@@ -390,3 +390,16 @@ def test_descriptions_are_json_and_tell_spaces_apart():
     assert json.loads(text) == spaces.describe(SPACE)
     assert text != json.dumps(spaces.describe(SPACE | dict(lr=Real(1e-4, 1))))
     assert text != json.dumps(spaces.describe(SPACE | dict(act=Choice("relu", "tanh"))))
+
+
+def test_centres_are_the_middles_of_cells_and_every_option_once():
+    rate = dict(lr=Real(1e-4, 1, log=True), n=Integer(1, 9))
+    found = spaces.centres(rate, dict(lr=2, n=3))
+    expected = [(lr, n) for lr in (1e-3, 1e-1) for n in (2, 5, 8)]
+    for config, (lr, n) in zip(found, expected, strict=True):
+        assert config["lr"] == pytest.approx(lr) and config["n"] == n
+    option = dict(o=Choice(dict(name="a", r=Real(0, 1)), "b"))
+    values = [c["o"] for c in spaces.centres(option, 2)]
+    assert values == [dict(name="a", r=0.25), dict(name="a", r=0.75), "b"]
+    with pytest.raises(ValueError, match="needs 1 point or more"):
+        spaces.centres(rate, 0)
