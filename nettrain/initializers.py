@@ -144,15 +144,15 @@ def initialize(net: nn.Module, scheme: Scheme, *, generator=None) -> nn.Module:
 
 
 @torch.no_grad()
-def looks_linear(net: nn.Module, *, generator=None) -> nn.Module:
+def looks_linear(net: nn.Module, scheme: Scheme = orthogonal, *, generator=None) -> nn.Module:
     """Mirrored weights: each hidden unit z gets a twin −z, and ReLU(z) − ReLU(−z) = z.
 
         W = [V; −V] in the first layer, [V, −V] in the last, [[V, −V], [−V, V]] in between
 
-    with V orthogonal. So a chain of linear layers and ReLUs is a linear function at the start, with
-    batch norms between them, too. For linear layers in the order in which they are applied; biases
-    become zero. Returns the network. Balduzzi et al. 2017. Raises ValueError for fewer than two
-    layers and for a hidden size that is odd.
+    with V drawn by the scheme. So a chain of linear layers and ReLUs is a linear function at the
+    start, with batch norms between them, too. For linear layers in the order in which they are
+    applied; biases become zero. Returns the network. Balduzzi et al. 2017, with V orthogonal.
+    Raises ValueError for fewer than two layers and for a hidden size that is odd.
     """
     layers = [m for m in net.modules() if isinstance(m, nn.Linear)]
     sizes = [layer.out_features for layer in layers[:-1]]
@@ -161,7 +161,7 @@ def looks_linear(net: nn.Module, *, generator=None) -> nn.Module:
     for k, layer in enumerate(layers):
         signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])[: 1 + (k < len(sizes)), : 1 + (k > 0)]
         rows, columns = layer.out_features // len(signs), layer.in_features // signs.shape[1]
-        layer.weight.copy_(torch.kron(signs, orthogonal((rows, columns), generator=generator)))
+        layer.weight.copy_(torch.kron(signs, scheme((rows, columns), generator=generator)))
         if layer.bias is not None:
             layer.bias.zero_()
     return net

@@ -264,10 +264,11 @@ def test_errors_say_what_is_wrong(wrong, error, message):
 DEEP = [mlp([7, 6, 4, 3]), mlp([7, *[6] * 8, 3], norm=norm.BatchNorm)]
 
 
+@pytest.mark.parametrize("scheme", [init.orthogonal, init.gaussian_in])
 @pytest.mark.parametrize("net", DEEP)
-def test_mirrored_weights_make_a_linear_function(net):
+def test_mirrored_weights_make_a_linear_function(net, scheme):
     """Affine behind a batch norm, which takes away a mean: so compare differences."""
-    net = init.looks_linear(net.double(), generator=seeded(2)).train()
+    net = init.looks_linear(net.double(), scheme, generator=seeded(2)).train()
     x = torch.randn(40, 7, generator=seeded(1), dtype=torch.float64)
     A, y = torch.cat([x, torch.ones(40, 1, dtype=torch.float64)], 1), net(x)
     fitted = A @ torch.linalg.lstsq(A, y).solution
