@@ -16,7 +16,7 @@ draws           random numbers of a key          budgets         how much traini
 precision       statistics of any numbers        importance      which hyperparameters matter
 checks          what a number may be             bayesian        Gaussian process, acquisition
 data            data sets with fixed splits      nas             networks and rules, searched for
-matrix_rules    update rules that see a matrix
+matrix_rules    update rules that see a matrix   resampling      each run its own examples
 averaging       at which weights to evaluate     contenders      Lion, Prodigy, SAM
 groups          rates and rules per tensor, muP
 
