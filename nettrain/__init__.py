@@ -18,7 +18,7 @@ checks          what a number may be             bayesian        Gaussian proces
 data            data sets with fixed splits      nas             networks and rules, searched for
 matrix_rules    update rules that see a matrix   replays         searches on recorded curves
 averaging       at which weights to evaluate     contenders      Lion, Prodigy, SAM
-groups          rates and rules per tensor, muP
+groups          rates and rules per tensor, muP  resampling      each run its own examples
 
 lab: what trains and judges; it imports the algorithms, never the other way round
 training        one run: a plain, seeded loop    study           a search that remembers

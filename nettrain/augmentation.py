@@ -85,6 +85,21 @@ def noise(x: Tensor, std: float, key: Tensor) -> Tensor:
     return (wide(check_floats("x", x)) + std * draws.normal(key, x.shape)).to(x.dtype)
 
 
+def mixup(x: Tensor, y: Tensor, share: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+    """λ x + (1 − λ) x′ and λ y + (1 − λ) y′, of each example and its partner: Zhang et al. 2018.
+
+    y      soft labels [n, classes]
+    share  λ [n], between 0 and 1; partner [n]: the number of the example to mix with
+
+    Raises ValueError for labels that are class numbers.
+    """
+    if y.ndim != 2:
+        raise ValueError(f"y has shape {list(y.shape)}; give soft labels [n, classes]")
+    a = share.view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+    b = share.view(-1, 1).to(y.dtype)
+    return a * x + (1 - a) * x[partner], b * y + (1 - b) * y[partner]
+
+
 def _check(x: Tensor, fill: float) -> Tensor:
     if getattr(x, "dtype", None) != torch.uint8:
         check_floats("x", x)

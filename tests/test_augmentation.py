@@ -218,3 +218,21 @@ def test_a_strength_outside_its_range_is_refused_by_name(name, value):
 def test_a_background_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="fill=nan must be a finite number"):
         Augment(rotate=3, fill=math.nan)
+
+
+def test_mixup_mixes_images_and_labels_by_the_same_share():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 1, 4, 5, generator=g, dtype=torch.float64)
+    y = torch.eye(3, dtype=torch.float64)
+    share, partner = torch.tensor([1.0, 0.25, 0.0], dtype=torch.float64), torch.tensor([2, 0, 1])
+    mixed, labels = a.mixup(x, y, share, partner)
+    for i, (b, k) in enumerate(zip(share.tolist(), partner.tolist(), strict=True)):
+        torch.testing.assert_close(mixed[i], b * x[i] + (1 - b) * x[k])
+        torch.testing.assert_close(labels[i], b * y[i] + (1 - b) * y[k])
+    assert labels.sum(1).tolist() == [1, 1, 1]
+
+
+def test_mixup_refuses_class_numbers():
+    x, y = torch.zeros(2, 1, 3, 3), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="soft labels"):
+        a.mixup(x, y, torch.ones(2), y)
