@@ -165,10 +165,10 @@ def test_effects_lie_where_other_bases_predict_them():
     assert chance > 0.01, "; ".join(outside)
 
 
-def test_every_comparison_has_32_pairs_or_more():
+def test_every_comparison_has_16_pairs_or_more():
     for claim, record in build.read_json(build.VERDICTS).items():
         for name, condition in record["conditions"].items():
-            assert condition.get("n", 32) >= 32, (claim, name)
+            assert condition.get("n", 16) >= 16, (claim, name)
 
 
 STATED = dict.fromkeys(replications.SPEC, "as before")
