@@ -184,7 +184,7 @@ def austen(*, context: int = 32, n: int = 4_000) -> Data:
     """
     if context < 1:
         raise ValueError(f"context={context} must be at least 1 character")
-    texts, counts = _novels(), (n, n // 8, n // 4)
+    texts, counts = novels(), (n, n // 8, n // 4)
     most = min((len(text) - 1) // context * part for text, part in zip(texts, (1, 8, 4)))
     if not 8 <= n <= most:
         raise ValueError(
@@ -195,9 +195,12 @@ def austen(*, context: int = 32, n: int = 4_000) -> Data:
     return Data(f"Austen, {context} characters", *splits).to(device())
 
 
-def _novels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Emma, Mansfield Park, Pride and Prejudice and Sense and Sensibility; Northanger Abbey;
-    Persuasion: numbers of their characters, int64."""
+def novels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The text of Austen's novels, what trains, chooses and tests: numbers of `CHARACTERS`, int64.
+
+    Emma, Mansfield Park, Pride and Prejudice, and Sense and Sensibility, with a form feed between
+    them; Northanger Abbey; Persuasion.
+    """
     text = np.frombuffer(gzip.decompress((files("nettrain") / "austen.txt.gz").read_bytes()), "u1")
     ends = np.flatnonzero(text == ord("\f"))  # parts the novels
     ids = np.searchsorted(np.frombuffer(CHARACTERS.encode(), "u1"), text)

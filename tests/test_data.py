@@ -330,6 +330,12 @@ def assert_windows(d, novels):
             assert sum(w in other for w in windows) <= 1  # a phrase may come back
 
 
+def test_novels_are_the_shipped_text_in_numbers(novels):
+    expected = ["\f".join(novels[:4]), novels[4], novels[5]]
+    for ids, text in zip(data.novels(), expected, strict=True):
+        assert ids.dtype == np.int64 and "".join(data.CHARACTERS[i] for i in ids) == text
+
+
 def test_shipped_novels_are_those_of_the_provenance_page(novels):
     page = (files("nettrain") / "austen.md").read_text(encoding="utf-8")
     shipped = SHIPPED_TEXT.read_bytes()
@@ -384,15 +390,15 @@ WRONG_WINDOWS = {
     "labels are the characters themselves": ("_windows", partial(cut, ahead=0)),
     "labels are the next but one": ("_windows", partial(cut, ahead=2)),
     "windows overlap": ("_windows", partial(cut, stride=1)),
-    "one novel chooses and tests": ("_novels", lambda: NOVELS()[:2] + NOVELS()[1:2]),
-    "two novels exchanged": ("_novels", lambda: (NOVELS()[0], NOVELS()[2], NOVELS()[1])),
+    "one novel chooses and tests": ("novels", lambda: NOVELS()[:2] + NOVELS()[1:2]),
+    "two novels exchanged": ("novels", lambda: (NOVELS()[0], NOVELS()[2], NOVELS()[1])),
     "one shuffled text": (
-        "_novels",
+        "novels",
         lambda: tuple(np.concatenate(NOVELS())[k::3] for k in range(3)),
     ),
-    "the beginning of each novel": ("_novels", lambda: tuple(t[: len(t) // 2] for t in NOVELS())),
+    "the beginning of each novel": ("novels", lambda: tuple(t[: len(t) // 2] for t in NOVELS())),
 }
-NOVELS = data._novels
+NOVELS = data.novels
 
 
 @pytest.mark.parametrize("name", [None, *WRONG_WINDOWS])

@@ -210,7 +210,7 @@ def test_every_lecture_imports_only_what_a_bare_machine_has():
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module] if isinstance(node, ast.ImportFrom) else []
                 tops = {n.split(".")[0] for n in names} - sys.stdlib_module_names
-                more = {"optuna"} if name in ("choices", "bayesian") else set()  # told as lacking
+                more = {"optuna"} if name == "choices" else set()  # it is told as lacking
                 assert tops <= PRESENT | {"nettrain", "IPython"} | more, f"{name}: {tops}"
 
 
