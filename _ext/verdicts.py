@@ -1,6 +1,10 @@
 """Compare and accept what a build found: base 0 of every claim.
 
-python -m _ext.verdicts accept   what this build found becomes what is committed
+python -m _ext.verdicts accept             what this build found becomes what is committed
+python -m _ext.verdicts accept losses ...  of these lectures only
+
+Name lectures where the others did not change: their numbers would move with the processor, by
+which of two nearly equal rates is chosen.
 """
 
 import sys
@@ -57,17 +61,32 @@ def moved(committed: dict, measured: dict) -> tuple[list[str], int]:
     return found, number
 
 
-def accept() -> None:
+def accept(lectures: list[str]) -> None:
+    """Commit what the build found for these lectures, for all if none is named.
+
+    Raises ValueError for a lecture that the build has no claim of.
+    """
     measured = build.read_json(build.VERDICTS)
     committed = build.read_json(COMMITTED)
+    known = {record["chapter"].split("/")[-1] for record in measured.values()}
+    for name in lectures:
+        if name not in known:
+            raise ValueError(f"lecture {name!r} is none of {sorted(known)}")
     for sentence in [*differences(committed, measured), *moved(committed, measured)[0]]:
         print(sentence)
     stamp = {"recorded": date.today().isoformat(), "torch": torch.__version__}
-    build.write_json(COMMITTED, {claim: record | stamp for claim, record in measured.items()})
-    print(f"{len(measured)} claims are now in {COMMITTED.relative_to(build.ROOT)}")
+    taken = {
+        claim: record | stamp
+        for claim, record in measured.items()
+        if not lectures or record["chapter"].split("/")[-1] in lectures
+    }
+    kept = {claim: committed[claim] for claim in committed.keys() & measured.keys()}
+    kept = kept if lectures else {}
+    build.write_json(COMMITTED, dict(sorted((kept | taken).items())))
+    print(f"{len(taken)} claims taken; {len(kept | taken)} in {COMMITTED.name}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["accept"]:
-        raise SystemExit("usage: python -m _ext.verdicts accept")
-    accept()
+    if sys.argv[1:2] != ["accept"]:
+        raise SystemExit("usage: python -m _ext.verdicts accept [LECTURE ...]")
+    accept(sys.argv[2:])

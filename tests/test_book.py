@@ -202,6 +202,29 @@ def test_effects_that_moved_by_more_than_their_error_are_named():
 
 
 @pytest.mark.parametrize(
+    "lectures, taken",
+    [
+        ([], {"X1a": 1, "X1b": 1}),
+        (["deep"], {"X1a": 1, "X1b": 0}),
+        (["wide"], {"X1a": 0, "X1b": 1}),
+    ],
+)
+def test_what_a_build_found_is_accepted_for_named_lectures(lectures, taken, tmp_path, monkeypatch):
+    record = lambda name, found: {"chapter": f"chapters/{name}", "conditions": {}, "found": found}
+    stated = [STATED | record("deep", 1), STATED | record("wide", 1)]
+    before = [r | {"found": 0} for r in stated]
+    monkeypatch.setattr(build, "VERDICTS", tmp_path / "measured.json")
+    monkeypatch.setattr(verdicts, "COMMITTED", tmp_path / "committed.json")
+    build.write_json(build.VERDICTS, dict(zip(("X1a", "X1b"), stated)))
+    build.write_json(verdicts.COMMITTED, dict(zip(("X1a", "X1b", "X1c"), [*before, before[0]])))
+    with pytest.raises(ValueError, match=r"^lecture 'narrow' is none of \['deep', 'wide'\]$"):
+        verdicts.accept([*lectures, "narrow"])
+    verdicts.accept(lectures)
+    now = build.read_json(verdicts.COMMITTED)
+    assert {claim: r["found"] for claim, r in now.items()} == taken  # X1c is gone
+
+
+@pytest.mark.parametrize(
     "measured, found",
     [
         ({"deep": {"n": 32, "low": 0.2}, "wide": {"n": 64}, "exact": {"error": 1.0}}, []),
