@@ -80,3 +80,29 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
     if not steps > 0:
         raise ValueError(f"steps={steps} must be a positive number of steps")
     return lambda t: schedule(t) * min(1.0, (t + 1) / steps)
+
+
+def one_cycle(lr, total: int, rise=0.3) -> Schedule:
+    """Half a cosine from η₀/25 up to η₀ in a share `rise` of T steps, half of one down to almost 0.
+
+        ηₜ = η_a + ½ (η_b − η_a) (1 − cos(π s)),  s the share of the part that is done
+
+    It ends at η₀ / 250,000, as in torch's `OneCycleLR`. "1cycle": Smith & Topin 2019, who let the
+    momentum fall while the rate rises.
+
+    Raises ValueError unless total > 1 and 1/total < rise < 1.
+    """
+    if not total > 1:
+        raise ValueError(f"total={total} must be more than one step")
+    if not 1 / total < rise < 1:
+        raise ValueError(f"rise={rise} must lie between 1/total={1 / total:g} and 1")
+    top = rise * total - 1
+
+    def rate(t):
+        if t <= top:
+            low, high, share = lr / 25, lr, t / top
+        else:
+            low, high, share = lr, lr / 250_000, min(1.0, (t - top) / (total - 1 - top))
+        return low + (high - low) * (1 - math.cos(math.pi * share)) / 2
+
+    return rate

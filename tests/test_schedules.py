@@ -64,6 +64,14 @@ TWINS = {  # name: lr -> schedule, optimizer -> torch's scheduler
         lambda lr: s.warmup(s.constant(lr), 8),
         partial(twins.LinearLR, start_factor=1 / 8, total_iters=7),
     ),
+    "one cycle": (
+        lambda lr: s.one_cycle(lr, 30),
+        partial(twins.OneCycleLR, max_lr=0.3, total_steps=30, cycle_momentum=False),
+    ),
+    "one cycle, a short rise": (
+        lambda lr: s.one_cycle(lr, 30, 0.1),
+        partial(twins.OneCycleLR, max_lr=0.3, total_steps=30, cycle_momentum=False, pct_start=0.1),
+    ),
 }
 
 
@@ -126,6 +134,9 @@ def test_warmup_ends_at_the_schedule_and_never_starts_at_zero(steps):
         (lambda: s.linear(0.1, 0), "start=0 must be at least 0 and below total=0"),
         (lambda: s.linear(0.1, 9, 9), "start=9 must be at least 0 and below total=9"),
         (lambda: s.linear(0.1, 9, -1), "start=-1 must be at least 0 and below total=9"),
+        (lambda: s.one_cycle(0.1, 1), "total=1 must be more than one step"),
+        (lambda: s.one_cycle(0.1, 50, 0.02), "rise=0.02 must lie between 1/total=0.02 and 1"),
+        (lambda: s.one_cycle(0.1, 50, 1.0), "rise=1.0 must lie between 1/total=0.02 and 1"),
         (lambda: s.warmup(s.constant(0.1), -1), "steps=-1 must be a positive number of steps"),
         (
             lambda: s.warmup(s.constant(0.1), math.nan),
