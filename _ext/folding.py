@@ -2,7 +2,8 @@
 
 Open are short cells of an idea, and of the package's code the lines that compute: no docstring, of
 a layer its `forward`. Set-up, claims, experiments and figures stand behind a bar that says what is
-inside and how long it is; so does the package's code as a whole. Nothing is left out.
+inside and how long it is; so does the package's code as a whole. A claim as it is stated first is
+behind the bar, too, if the page has its verdict, whose card repeats it. Nothing is left out.
 """
 
 import ast
@@ -20,6 +21,8 @@ KINDS = {
     "The figure": r"\bplt\b|subplots|figures\.|moving\.|\bsns\b",
     "The experiment": r"\bsweep\(|\bcontest\(|\btune\(|\bSweep\(|\.advance\(|\bfit\(",
 }
+CLAIM = re.compile(r'class="nt-verdict nt-claim" data-claim="(\w+)"')
+VERDICT = re.compile(r'class="nt-verdict [^"]*" id="(\w+)" data-claim')
 
 
 def kind(source: str, place: int) -> str | None:
@@ -72,6 +75,7 @@ def fold(app, doctree) -> None:
     if not app.env.docname.startswith("chapters/"):
         return
     cells = [c for c in doctree.findall(nodes.container) if c.get("nb_element") == "cell_code"]
+    judged = {key for raw in doctree.findall(nodes.raw) for key in VERDICT.findall(raw.astext())}
     for place, cell in enumerate(cells):
         if not (cell.children and cell.children[0].get("nb_element") == "cell_code_source"):
             continue
@@ -80,6 +84,7 @@ def fold(app, doctree) -> None:
         if name:
             cell["hide_mode"] = None  # the bar of myst-nb says nothing
             cell.children[0] = folded(f"{name} · {counted(lines(text))}", cell.children[0])
+            put_away(cell, judged)
     for block in list(doctree.findall(nodes.literal_block)):
         if "/nettrain/" in block.get("source", ""):
             shorten(block)
@@ -89,6 +94,18 @@ def folded(text: str, node: nodes.Node) -> Folded:
     bar = Folded(text=text)
     bar += node
     return bar
+
+
+def put_away(cell: nodes.container, judged: set[str]) -> None:
+    """Move the statements of claims that the page judges from a cell's output behind its bar."""
+    for output in cell.children[1:]:
+        for part in list(output.children):
+            keys = [key for raw in part.findall(nodes.raw) for key in CLAIM.findall(raw.astext())]
+            if keys and judged.issuperset(keys):
+                output.remove(part)
+                cell.children[0] += part
+        if not output.children:
+            cell.remove(output)
 
 
 def counted(number: int) -> str:
