@@ -19,6 +19,7 @@ from sphinx.util import logging
 from _ext import build
 from _ext.folding import Folded
 from _ext.markdown import NoForm, Writer
+from _ext.openings import Opening
 from _ext.pages import retold
 
 FOLDER = "notebooks"
@@ -97,6 +98,8 @@ def parts(doctree: nodes.document) -> tuple[dict[int, list], dict[int, nodes.con
         for child in node.children:
             if isinstance(child, nodes.section):
                 walk(child, level + 1)
+            elif isinstance(child, Opening):
+                continue
             elif child.get("nb_element") == "cell_code":
                 here = child["cell_index"]
                 shown[here] = child
