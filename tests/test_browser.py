@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import statistics
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -121,6 +122,39 @@ def test_page_follows_the_system_theme(visit, scheme):
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(int(c) for c in ground.removeprefix("rgb(").rstrip(")").split(",")) / 3
     assert (brightness > 128) == (scheme == "light")
+
+
+# What a reader sees without opening a bar, in pixels: prose, code, and where the first picture is.
+HEIGHTS = """() => {
+  const article = document.querySelector(".bd-article");
+  const folded = "details:not([open]) > :not(summary), .nt-verdict";
+  const high = e => e.closest(folded) ? 0 : e.getBoundingClientRect().height;
+  const sum = (wanted, inside) => [...article.querySelectorAll(wanted)]
+    .filter(e => !e.parentElement.closest(inside || wanted)).reduce((s, e) => s + high(e), 0);
+  const picture = article.querySelector("img, svg, .nt-frames");
+  return {
+    prose: sum("p, ul, ol, h1, h2, h3, .admonition"),
+    code: sum(".highlight"),
+    all: article.getBoundingClientRect().height,
+    picture: picture.getBoundingClientRect().top + window.scrollY,
+  };
+}"""
+
+
+def test_lectures_are_prose_and_pictures_more_than_code(visit):
+    screen = {"width": 1280, "height": 768}
+    shares, late = [], {}
+    for name in PAGES:
+        if "in-short admonition" not in (HTML / name).read_text("utf-8"):
+            continue
+        page, _ = visit(name, viewport=screen)
+        seen = page.evaluate(HEIGHTS)
+        shares.append((seen["prose"] / seen["all"], seen["code"] / seen["all"]))
+        if seen["picture"] > 2 * screen["height"]:
+            late[name] = round(seen["picture"])
+    prose, code = map(statistics.median, zip(*shares))
+    assert len(shares) > 20 and prose >= 0.3 and code <= 0.15
+    assert late == {}
 
 
 def test_animation_plays_and_slides(visit):
