@@ -1,6 +1,6 @@
 """python -m exercises grade FILES --csv marks.csv     mark submissions
 python -m exercises points POINTS.csv --csv marks.csv  put in the points given for the words
-python -m exercises fetch FOLDER                     copy the six notebooks there
+python -m exercises fetch FOLDER                     copy the seven notebooks there
 python -m exercises blank                            write notebooks and pages out of the solutions
 """
 
@@ -47,7 +47,7 @@ def arguments(argv=None):
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("blank", help="write notebooks and pages out of each solution.ipynb")
-    copy = commands.add_parser("fetch", help="copy the six notebooks for students into a folder")
+    copy = commands.add_parser("fetch", help="copy the seven notebooks for students into a folder")
     copy.add_argument("folder", type=Path, help="what is in it already stays as it is")
     give = commands.add_parser("points", help="put the points for words into the table")
     give.add_argument("points", type=Path, metavar="POINTS", help="as free_text.html saves it")

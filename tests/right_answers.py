@@ -357,6 +357,94 @@ def wrong_but_cheaper(K, eps):
 def indifferent(K):
     return [0, 20, -20] + [0] * (K - 3)
 """,
+    "2-1": """
+import math
+
+def _square(t, beta1):
+    weights = [beta1 ** k for k in range(t)]
+    return sum(w * w for w in weights) / sum(weights) ** 2
+
+def first_steps(t, beta1):
+    return _square(t, beta1) ** 0.5
+
+def level_share(t, beta1):
+    return (_square(5000, beta1) / _square(t, beta1)) ** 0.5
+
+def over_the_rate(T):
+    return [1.1 ** (t - T) for t in range(T)]
+
+def whole_gradient(gradients, sizes):
+    total = [0.0] * len(gradients[0])
+    for row, n in zip(gradients, sizes):
+        total = [a + n * x for a, x in zip(total, row)]
+    return [a / sum(sizes) for a in total]
+
+def kept_beta(beta, K0, K):
+    half = math.log(2) / -math.log(beta) * K0
+    return 0.5 ** (K / half)
+
+def opposed(sizes):
+    out = [[0.0, 0.0] for _ in sizes]
+    by_size = sorted(range(len(sizes)), key=lambda k: sizes[k])
+    out[by_size[0]], out[by_size[-1]] = [0.9, -0.9], [-0.5, 0.5]
+    return out
+
+def _p(row, b):
+    e = [math.exp(w + x) for w, x in zip(row, b)]
+    return [x / sum(e) for x in e]
+
+def bigram_gradient(q, W, b):
+    out, last = [], [0.0] * len(b)
+    for shares, row in zip(q, W):
+        g = [0.0] * len(b)
+        for y, share in enumerate(shares):
+            for j, p in enumerate(_p(row, b)):
+                g[j] += share * (p - (j == y))
+        out.append(g)
+        last = [a + x for a, x in zip(last, g)]
+    return out + [last]
+
+def least_loss(q):
+    total = 0.0
+    for row in q:
+        for x in row:
+            if x:
+                total -= x * math.log(x / sum(row))
+    return total
+
+def far_from_steepest(d):
+    return [0.01] * (d // 2) + [-8] + [0.01] * (d - d // 2 - 1)
+
+def variances(h, alpha, sigma, T):
+    r, last = 1 - alpha * h, alpha * sigma ** 2 / (h * (2 - alpha * h))
+    both = sum(2 * (T - k) * r ** k for k in range(1, T))
+    return last, last * (T + both) / T ** 2
+
+def worse_mean(h, alpha, T):
+    theta, out = 0.0, []
+    for t in range(T):
+        aim = 0.7 * alpha if t < T - 1 else 0.0
+        out.append((theta - aim) / alpha - h * theta)
+        theta = aim
+    return out
+
+def lion(g, m, beta1, beta2):
+    step, kept = [], []
+    for a, b in zip(g, m):
+        c = beta1 * b + (1 - beta1) * a
+        step.append(-1 if c > 0 else 1)
+        kept.append(beta2 * b + (1 - beta2) * a)
+    return [step, kept]
+
+def orthogonal_factor(G):
+    X = G / np.linalg.norm(G)
+    for _ in range(60):
+        X = 1.5 * X - 0.5 * X @ X.T @ X
+    return X
+
+def muon_misses(n):
+    return [[1 if i == j and i else (i == j) * 3e-5 for j in range(n)] for i in range(n)]
+""",
 }
 
 TORCH = {  # tensors: double where numpy's arrays come in, single where torch makes numbers itself
@@ -526,5 +614,47 @@ def indifferent(K):
     z = torch.full((K,), -8.0 / (K - 2))
     z[0], z[1] = 0, 8
     return z
+""",
+    "2-1": """
+import torch
+def first_steps(t, beta1):
+    w = torch.softmax(torch.log(torch.tensor(beta1)) * torch.arange(t), 0)
+    return w.square().sum().sqrt()
+def level_share(t, beta1):
+    x = torch.tensor(beta1) ** t
+    return torch.tanh(torch.log(1 / x) / 2).sqrt()
+over_the_rate = lambda T: -(torch.arange(T) > T - 15).float() / 3
+whole_gradient = lambda gradients, sizes: (
+    torch.tensor(gradients) * torch.tensor(sizes)[:, None]).sum(0) / int(sizes.sum())
+kept_beta = lambda beta, K0, K: torch.exp(torch.tensor(beta).log() * K / K0)
+def opposed(sizes):
+    sizes = torch.tensor(sizes)
+    g = torch.zeros(len(sizes), 2)
+    g[sizes.argmax(), 1], g[sizes.argmin(), 1] = -0.6, 1
+    return g
+def bigram_gradient(q, W, b):
+    W, b = (torch.tensor(x, requires_grad=True) for x in (W, b))
+    (-torch.tensor(q) * (W + b).log_softmax(1)).sum().backward()
+    return torch.cat([W.grad, b.grad[None]])
+def least_loss(q):
+    q = torch.tensor(q)
+    return torch.special.entr(q).sum() - torch.special.entr(q.sum(1)).sum()
+far_from_steepest = lambda d: torch.cat([torch.full((d - 1,), -3e-3), torch.tensor([-2.0])])
+def variances(h, alpha, sigma, T):
+    r = torch.tensor(1 - alpha * h)
+    last = (alpha * sigma) ** 2 / (1 - r**2)
+    pairs = T * (1 + r) / (1 - r) - 2 * r * (1 - r**T) / (1 - r) ** 2
+    return torch.stack([last, last * pairs / T**2])
+def worse_mean(h, alpha, T):
+    noise = torch.full((T,), alpha * h)
+    noise[0], noise[-1] = 1, alpha * h - 1
+    return noise
+def lion(g, m, beta1, beta2):
+    g, m = torch.tensor(g), torch.tensor(m)
+    return torch.stack([-m.lerp(g, 1 - beta1).sign(), m.lerp(g, 1 - beta2)])
+def orthogonal_factor(G):
+    u, _, v = torch.svd(torch.tensor(G))
+    return u @ v.T
+muon_misses = lambda n: torch.diag(torch.tensor([7e-5] + [2.0] * (n - 1)))
 """,
 }

@@ -169,6 +169,7 @@ CONSTRUCTIONS = {
     "1-4": {"adam_counterexample", "norm_counterexample"},
     "1-5": {"all_lost", "all_kept"},
     "1-6": {"wrong_but_cheaper", "indifferent"},
+    "2-1": {"over_the_rate", "opposed", "far_from_steepest", "worse_mean", "muon_misses"},
 }
 
 
@@ -387,6 +388,31 @@ def torch_gradient(z, y, eps):
     return z.grad
 
 
+def torch_bigrams(q, W, b):
+    import torch
+    import torch.nn.functional as F
+
+    W, b = (torch.tensor(x, requires_grad=True) for x in (W, b))
+    k, y = (torch.tensor(x) for x in np.indices(q.shape).reshape(2, -1))
+    losses = F.cross_entropy(F.embedding(k, W) + b, y, reduction="none")
+    (losses * torch.tensor(q).flatten()).sum().backward()
+    return torch.cat([W.grad, b.grad[None]])
+
+
+def torch_first_steps(t, beta1):
+    """Adam walks through t independent gradients of which each is alone in its coordinate."""
+    import torch
+
+    theta = torch.zeros(t, dtype=torch.float64, requires_grad=True)
+    opt = torch.optim.Adam([theta], lr=1.0, betas=(beta1, 0.0), eps=1.0)
+    for row in torch.eye(t, dtype=torch.float64):
+        before = theta.detach().clone()
+        theta.grad = row
+        opt.step()
+    step = (before - theta.detach()) * torch.cat([torch.ones(t - 1), torch.tensor([2.0])])
+    return step.norm()  # the last gradient alone is divided by √v̂ + ε = 2, the others by ε
+
+
 TORCH = {  # what a well-kept library computes must obey the laws
     ("1-1", "velocity"): torch_velocity,
     ("1-2", "first_step"): torch_first_step,
@@ -396,6 +422,8 @@ TORCH = {  # what a well-kept library computes must obey the laws
     ("1-4", "momentum_gap"): torch_gap,
     ("1-6", "loss"): torch_loss,
     ("1-6", "gradient"): torch_gradient,
+    ("2-1", "bigram_gradient"): torch_bigrams,
+    ("2-1", "first_steps"): torch_first_steps,
 }
 
 
