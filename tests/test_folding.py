@@ -3,12 +3,18 @@
 import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from bs4 import BeautifulSoup
+from docutils import nodes
+from sphinx.errors import ExtensionError
 
+from _ext import openings
 from _ext.folding import essence, kind, lines
 
 ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html" / "chapters"
 
 
 @pytest.mark.parametrize(
@@ -96,3 +102,45 @@ def test_most_code_of_the_lectures_is_folded():
             all_of_it += lines(source)
             open_ += lines(source) * (kind(source, place) is None)
     assert 0 < open_ < 0.1 * all_of_it
+
+
+# ------------------------------------------------------------------------ on the built pages
+
+
+def soup(name):
+    return BeautifulSoup((HTML / f"{name}.html").read_text("utf-8"), "html.parser")
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "chapters").glob("*.ipynb")))
+def test_a_claim_as_first_stated_is_open_only_where_the_page_has_no_verdict_of_it(name):
+    page = soup(name)
+    for card in page.select(".nt-verdict.nt-claim"):
+        judged = page.find(id=card["data-claim"])
+        assert bool(card.find_parent("details", class_="nt-fold")) == bool(judged)
+
+
+@pytest.mark.parametrize("name, figure", openings.chosen().items())
+def test_a_lecture_opens_with_the_figure_that_is_named(name, figure):
+    page = soup(name)
+    [opening] = page.select(".nt-opening")
+    there = page.find(id=figure)
+    assert opening.img["src"] == there.img["src"] and opening.img["alt"] == there.img["alt"]
+    assert opening.a["href"] == f"#{figure}" and opening.p.get_text().startswith(
+        there.figcaption.select_one(".caption-text").get_text().strip()[:40]
+    )
+    assert opening.find_previous(class_="in-short")
+
+
+@pytest.mark.parametrize(
+    "ids, classes, message",
+    [
+        ([], ["in-short"], "chapters/one has no figure fig-a"),
+        (["fig-a"], [], 'chapters/one has no "In short"'),
+    ],
+)
+def test_an_opening_that_cannot_be_made_is_an_error(ids, classes, message, monkeypatch):
+    monkeypatch.setattr(openings, "chosen", lambda: {"one": "fig-a"})
+    tree = nodes.section("", nodes.admonition(classes=classes), nodes.figure(ids=ids))
+    app = SimpleNamespace(env=SimpleNamespace(docname="chapters/one"))
+    with pytest.raises(ExtensionError, match=f"^_data/openings.yml: {message}$"):
+        openings.show(app, tree)
