@@ -194,10 +194,15 @@ def test_a_factor_keeps_its_capitals():
     assert "At half the margin: depends on MNIST." in text
 
 
-def test_an_exact_claim_shows_error_and_tolerance():
+@pytest.mark.parametrize(
+    "tolerance, allowed", [(1e-12, "the claim allows up to 10⁻¹²"), (0.0, "the claim wants 0")]
+)
+def test_an_exact_claim_says_what_was_measured_and_what_is_allowed(tolerance, allowed):
     made = claimed("", factors=[], verdict="false")
-    made["conditions"] = {"": {"error": 0.5, "tolerance": 1e-12}}
-    assert cards.told(made) == "T1a: false. Error 0.5, tolerance 10⁻¹². Toy <data>."
+    made["conditions"] = {"": {"error": 0.5, "tolerance": tolerance}}
+    measure = made["measure"][0].upper() + made["measure"][1:]
+    assert cards.told(made) == f"T1a: false. {measure}: 0.5, where {allowed}. Toy <data>."
+    assert cards.verdict(made).count(measure) == 1
 
 
 def test_a_symbol_keeps_its_size_at_the_beginning():

@@ -234,7 +234,7 @@ SAID = [  # of a claim about [1, 2, 3] against [0, 1, 2], with x; and of an exac
     "It may depend on letter.",
     "T: not replicated yet. The run on this page, which alone gives no verdict: "
     "X: a − b: 1 points [1, 1], 3 pairs. Toy.",
-    "T: true. Error 0.123, tolerance 0.5. Toy.",
+    "T: true. A − b: 0.123, where the claim allows up to 0.5. Toy.",
     "Claim T. A <b>. Measured by: a − b. The claim predicts no more than 0.5 points either way.",
 ]
 

@@ -150,7 +150,8 @@ def _here(record: dict, condition: str) -> str:
     """What this base alone found in a condition."""
     c = record["conditions"][condition]
     if "tolerance" in c:
-        return f"error {number(c['error'])}, tolerance {number(c['tolerance'])}"
+        allowed = f"allows up to {number(c['tolerance'])}" if c["tolerance"] else "wants 0"
+        return f"{record['measure']}: {number(c['error'])}, where the claim {allowed}"
     return f"{span(c['effect'], c['low'], c['high'], record['unit'])}, {c['n']} pairs"
 
 
@@ -235,7 +236,8 @@ def verdict(record: dict, found: dict | None = None) -> str:
         axis = forest.axis(list(plotted.values()), record)
         many = len(names) > 1
         body = alone + (_rows if many else _line)(record, said, plotted, axis)
-    how = [record["measure"] + "." if record["reads"] else "", record["scope"], margin(record)]
+    apart = record["reads"] and "verdict" not in record  # else the measure stands in the result
+    how = [record["measure"] + "." if apart else "", record["scope"], margin(record)]
     if said:
         how += [_strengths(record, said), _sensitivity(said)]
         how += [_amended(said)] if said.amended else []
