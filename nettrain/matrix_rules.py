@@ -143,20 +143,20 @@ def _zeros(side: int) -> Callable[[Tensor], Tensor]:
 
 
 @tensorwise(left=_zeros(0), right=_zeros(1))
-def shampoo(theta, g, left, right, *, t, lr=0.1, eps=1e-6):
+def shampoo(theta, g, left, right, *, t, lr=0.1, eps=1e-6, decay=0.0):
     """AdaGrad with a matrix for either side of θ in place of a number for each coordinate.
 
         L ← L + g gᵀ,  R ← R + gᵀ g
-        θ ← θ − η (L + ε I)^(−1/4) g (R + ε I)^(−1/4)
+        θ ← (1 − η λ) θ − η (L + ε I)^(−1/4) g (R + ε I)^(−1/4)
 
     L [m, m] and R [n, n] start at zero, since their ε I, from which the paper starts, stands in the
     step. Without ε the first step is the orthogonal factor U Vᵀ of g. Algorithm 1 of Gupta et al.
-    2018.
+    2018, plus the decay: λ is `decay`.
     """
     left = left + g @ g.mT
     right = right + g.mT @ g
     step = inverse_root(left, 4, eps=eps) @ g @ inverse_root(right, 4, eps=eps)
-    return theta - lr * step, left, right
+    return (1 - lr * decay) * theta - lr * step, left, right
 
 
 def _ramp(side: int) -> Callable[[Tensor], Tensor]:

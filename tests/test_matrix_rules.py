@@ -194,15 +194,16 @@ def test_no_step_of_muon_is_longer_than_its_rate_allows(shape, seed, beta):
 
 def check_shampoo(module):
     """θ from sums over all gradients and scipy's matrix powers."""
-    lr, eps = 0.3, 0.02
+    lr, eps, decay = 0.3, 0.02, 0.7
     power = lambda x: np.real_if_close(fractional_matrix_power(x, -1 / 4))
     for theta, g, x, gradients in walks(steps=2):
-        path, (left, right) = walk(module.shampoo, theta, g, lr=lr, eps=eps)
+        path, (left, right) = walk(module.shampoo, theta, g, lr=lr, eps=eps, decay=decay)
         for t, after in enumerate(path):
             a = sum(g @ g.T for g in gradients[: t + 1])
             b = sum(g.T @ g for g in gradients[: t + 1])
             identity = [eps * np.eye(len(s)) for s in (a, b)]
-            x = x - lr * power(a + identity[0]) @ gradients[t] @ power(b + identity[1])
+            step = power(a + identity[0]) @ gradients[t] @ power(b + identity[1])
+            x = x - lr * decay * x - lr * step
             near(after.flatten(1).numpy(), x)
         near((left.numpy(), right.numpy()), (a, b))
 
@@ -338,6 +339,7 @@ WRONG = [  # the check, a function, what is replaced in it by what
     (check_shampoo, "shampoo", "(left, 4", "(left, 2"),
     (check_shampoo, "shampoo", "(right, 4", "(right, 2"),
     (check_shampoo, "shampoo", "g @ inverse_root(right, 4, eps=eps)", "g"),
+    (check_shampoo, "shampoo", "(1 - lr * decay)", "(1 - decay)"),
     (check_shampoo, "inverse_root", "+ eps) ** (-1 / degree)", "** (-1 / degree) + eps)"),
     (check_shampoo, "inverse_root", "+ eps) ** (-1 / degree)", "+ eps) ** (1 / degree)"),
     (check_shampoo, "inverse_root", "@ q.mT", "@ q"),
@@ -577,7 +579,7 @@ def test_signatures_tell_states_and_hyperparameters():
         "soap": ["left", "right", "m", "v"],
     }
     assert o.hyperparameters(muon) == {"lr": 0.02, "beta": 0.95, "decay": 0.0}
-    assert o.hyperparameters(shampoo) == {"lr": 0.1, "eps": 1e-6}
+    assert o.hyperparameters(shampoo) == {"lr": 0.1, "eps": 1e-6, "decay": 0.0}
     rates = {"lr": 3e-3, "beta1": 0.95, "beta2": 0.95, "eps": 1e-8, "decay": 0.0}
     assert o.hyperparameters(soap) == rates
 
