@@ -33,6 +33,7 @@ def show(app, doctree) -> None:
         missing = f"figure {name}" if figure is None else '"In short"'
         raise ExtensionError(f"_data/openings.yml: {docname} has no {missing}")
     image = next(figure.findall(nodes.image)).deepcopy()
+    image["alt"] = ""  # the figure is described at its place; nobody should hear it twice
     caption = next(figure.findall(nodes.caption))
     link = pending_xref(
         "", reftype="numref", refdomain="std", reftarget=name, refdoc=docname, refexplicit=False

@@ -13,7 +13,7 @@ from nettrain import losses
 from nettrain import optimizers as o
 from nettrain.data import Data, Split
 from nettrain.lab import protocol
-from nettrain.lab.protocol import contest, score, tune
+from nettrain.lab.protocol import best_rates, contest, score, tune
 
 labels = torch.tensor([0] * 30 + [1] * 15 + [2] * 5)
 some = Split(torch.zeros(50, 2), labels)
@@ -389,3 +389,52 @@ def test_what_is_measured_at_the_end_only_is_measured_while_tuning(trained, monk
     fresh, _ = contest({"sgd": {"rule": o.sgd}}, None, data, **how)
     assert [call["final"] for call in calls] == [metric != "valid_loss"] * (len(calls) - 1) + [True]
     assert fresh["lr"].unique().tolist() == [0.01]
+
+
+# ------------------------------------------------------------------------- each seed's best rate
+
+
+def valleys(bottoms, rates, steep=0.3):
+    """Losses that are parabolas on log scales: bottom of each seed as log2 of a rate."""
+    x = np.log2(rates)
+    return pd.DataFrame({s: np.exp(steep * (x - b) ** 2 - 1) for s, b in enumerate(bottoms)}, rates)
+
+
+@pytest.mark.parametrize("factor", [2.0, 10**0.5])
+def test_the_best_rate_of_a_parabola_is_its_bottom(factor):
+    rates = 0.01 * factor ** np.arange(8)
+    bottoms = np.log2(0.01) + np.log2(factor) * np.array([1.0, 2.3, 3.49, 3.51, 5.9])
+    assert best_rates(valleys(bottoms, rates)) == pytest.approx(bottoms, rel=1e-9)
+
+
+def test_runs_that_fail_are_worse_than_any_and_equal_losses_have_their_middle():
+    losses = pd.DataFrame(
+        {0: [3.0, 2.0, math.nan, math.inf], 1: [2.0, 1.0, 1.0, 2.0]}, [1.0, 2.0, 4.0, 8.0]
+    )
+    worst, middle = 3 * math.e, 1.5
+    low, mid, high = np.log([3.0, 2.0, worst])
+    assert best_rates(losses) == pytest.approx(
+        [1 + (low - high) / (2 * (low - 2 * mid + high)), middle]
+    )
+    flat = pd.DataFrame(
+        {0: [1.0, 1.0, 1.0, 1.0], 1: [3.0, 1.0, 2.0, 4.0]}
+        | {k: [3.0, 1.0, 2.0, 4.0] for k in (2, 3)},
+        [1.0, 2.0, 4.0, 8.0],
+    )
+    assert best_rates(flat)[0] == 0.0  # the first of equals, an end
+
+
+@pytest.mark.parametrize("end", [-9.0, 9.0])
+def test_a_grid_that_does_not_bracket_the_best_rate_is_refused(end):
+    rates = 2.0 ** np.arange(-3, 4)
+    found = best_rates(valleys([0.2, -0.4, 1.1, end], rates))
+    assert found == pytest.approx([0.2, -0.4, 1.1, math.copysign(3, end)])
+    message = r"^for 2 of 4 seeds the best rate stands at an end of the grid, 0.125 to 8$"
+    with pytest.raises(ValueError, match=message):
+        best_rates(valleys([0.2, end, 1.1, end], rates))
+
+
+@pytest.mark.parametrize("rates", [[1.0, 2.0], [1.0, 2.0, 3.0], [4.0, 2.0, 1.0]])
+def test_rates_that_are_not_a_constant_factor_apart_are_refused(rates):
+    with pytest.raises(ValueError, match="are not three or more, each a constant factor above"):
+        best_rates(pd.DataFrame({0: [1.0] * len(rates)}, rates))

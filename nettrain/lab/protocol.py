@@ -155,6 +155,41 @@ def contest(
 # --------------------------------------------------------------------------------- the grid
 
 
+def best_rates(losses: pd.DataFrame) -> np.ndarray:
+    """log2 of each seed's best rate [n]: the bottom of a parabola through its three lowest losses.
+
+        x + s (y₋ − y₊) / 2 (y₋ − 2 y + y₊)
+
+    with x = log2 of the rate of the lowest loss, y the log losses there and beside it, and s the
+    distance of the rates on the log2 scale. For a seed whose lowest loss stands at an end, the end.
+
+    losses  positive, index: three rates or more, a constant factor apart; a column for each seed;
+            NaN and infinity are worse than any number
+
+    Raises ValueError for other rates, and if for more than a quarter of the seeds the lowest loss
+    stands at an end: then the grid does not bracket the best rate.
+    """
+    x, y = np.log2(losses.index.to_numpy(float)), np.log(losses.to_numpy(float))
+    if len(x) < 3 or not np.allclose(np.diff(x), x[1] - x[0]) or not x[1] > x[0]:
+        rates = ", ".join(f"{rate:g}" for rate in losses.index)
+        raise ValueError(
+            f"rates {rates} are not three or more, each a constant factor above the last"
+        )
+    y = np.where(np.isfinite(y), y, np.nanmax(y[np.isfinite(y)], initial=0.0) + 1.0)
+    lowest, seeds = y.argmin(0), np.arange(y.shape[1])
+    ends = (lowest == 0) | (lowest == len(x) - 1)
+    if ends.mean() > 0.25:
+        raise ValueError(
+            f"for {ends.sum()} of {len(ends)} seeds the best rate stands at an end of the grid, "
+            f"{losses.index[0]:g} to {losses.index[-1]:g}"
+        )
+    k = lowest.clip(1, len(x) - 2)
+    low, mid, high = (y[k + j, seeds] for j in (-1, 0, 1))
+    bend = low - 2 * mid + high
+    shift = np.where(bend > 0, (low - high) / (2 * np.where(bend > 0, bend, 1)), 0.0)
+    return np.where(ends, x[lowest], x[k] + (x[1] - x[0]) * shift)
+
+
 def _grid(rule: Rule, name: str, values: Sequence[float]) -> list[float]:
     """The values in order; raises ValueError unless they are a grid that can be extended."""
     grid = sorted(set(values_of(name, values)))
