@@ -4,6 +4,7 @@ import ast
 import copy
 import hashlib
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,21 +218,46 @@ def without_words(tree: ast.AST, beside: tuple[str, ...] = ()) -> str:
     return ast.dump(tree)
 
 
-def slice_of(sources: list[str], apart: set[str], without: set[str] = frozenset()) -> str:
+class _Silent(ast.NodeTransformer):
+    """Texts become empty ones."""
+
+    def visit_Constant(self, node):
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node):
+        return ast.Constant("")
+
+
+def without_messages(tree: ast.AST, beside: tuple[str, ...] = ()) -> str:
+    """The same, also without what errors say: no number depends on it."""
+    tree = copy.deepcopy(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise):
+            _Silent().generic_visit(node)
+    return without_words(tree, beside)
+
+
+def slice_of(
+    sources: list[str],
+    apart: set[str],
+    without: set[str] = frozenset(),
+    text: Callable[[ast.AST], str] = without_words,
+) -> str:
     """A hash of what these sources use of nettrain, without words, and of the data they read.
 
     apart    as in `closure`
     without  modules that do not count
+    text     what counts of a definition
     """
     h = hashlib.sha256()
     for (inside, name), nodes in sorted(reached(sources, apart | without).items()):
         if inside in without:
             continue
-        text = "\0".join([inside, name, *map(without_words, nodes)])
-        h.update(text.encode() + b"\0")
+        found = "\0".join([inside, name, *map(text, nodes)])
+        h.update(found.encode() + b"\0")
         shipped = [p for kind in ("*.npz", "*.txt.gz") for p in (ROOT / "nettrain").glob(kind)]
         for path in sorted(shipped):
-            if path.name in text:
+            if path.name in found:
                 h.update(path.read_bytes())
     return h.hexdigest()
 

@@ -10,9 +10,9 @@ Lectures run without Jupyter, two at a time. Each finished base of a lecture is 
 _build/replications, so that a kill loses only what was running.
 
 What was made by other code, of the lecture or of what it uses of the package, is not mixed in.
-Docstrings, comments and what a claim says besides its statement do not count, nor does a change
-after which one base, run again, finds the same numbers (--confirm). A claim that is stated in other
-words gets bases that its lecture has never seen.
+Docstrings, comments, what errors say and what a claim says besides its statement do not count, nor
+does a change after which one base, run again, finds the same numbers (--confirm). A claim that is
+stated in other words gets bases that its lecture has never seen.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from pathlib import Path
 
 from scipy.stats import binom
 
-from _ext.dependencies import ROOT, WORDS, slice_of, without_words
+from _ext.dependencies import ROOT, WORDS, slice_of, without_messages
 from _ext.files import read_json, whole
 from benchmarks.cells import MAGIC
 from nettrain.lab import pooling
@@ -72,8 +72,8 @@ def _code_of(name: str) -> str:
     book = json.loads((ROOT / "chapters" / f"{name}.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
     cells = [MAGIC.sub(r"\1pass", source) for source in cells]
-    parts = [without_words(ast.parse("\n".join(cells)), BESIDE)]
-    parts.append(slice_of(cells, set(), without=WORDS | SHOWING))
+    parts = [without_messages(ast.parse("\n".join(cells)), BESIDE)]
+    parts.append(slice_of(cells, set(), without=WORDS | SHOWING, text=without_messages))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

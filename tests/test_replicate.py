@@ -146,9 +146,18 @@ def test_words_do_not_count_as_code(house):
     write(house / "chapters" / "one.ipynb", "# a remark\n" + CELL, JUDGE)
     assert replicate.code_of("one") == code
     f = 'def f(x):\n    """{}"""\n    return x  # {}\n'
-    words = lambda text: replicate.without_words(ast.parse(text))
+    words = lambda text: replicate.without_messages(ast.parse(text))
     assert words(f.format("a", "b")) == words(f.format("c", ""))
     assert words("x = 'a'") != words("x = 'b'")
+
+
+def test_what_an_error_says_does_not_count_as_code(house):
+    words = lambda text: replicate.without_messages(ast.parse(text))
+    assert words("raise ValueError(f'{n} is too large')") == words("raise ValueError(f'n: {n}')")
+    assert words("raise ValueError('a')") != words("raise TypeError('a')")
+    guard = "if {}:\n    raise ValueError('{}')\n"
+    assert words(guard.format("x > 1", "a")) == words(guard.format("x > 1", "b"))
+    assert words(guard.format("x > 1", "a")) != words(guard.format("x > 2", "a"))
 
 
 def test_what_a_claim_says_besides_its_statement_does_not_count_as_code(house):
