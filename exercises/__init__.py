@@ -1,4 +1,4 @@
-"""Exercises 1-1 to 1-6 and 2-1, checked by laws.
+"""Exercises 1-1 to 1-6, 2-1 and 2-2, checked by laws.
 
     from exercises import check
     check("1-1", globals())              # every part: prints the marks, raises if a law fails

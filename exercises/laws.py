@@ -23,7 +23,7 @@ import numpy as np
 from exercises.grading.child import call, decode, encode
 
 DRAWS = 6  # fresh inputs for each law
-IDS = ("1-1", "1-2", "1-3", "1-4", "1-5", "1-6", "2-1")
+IDS = ("1-1", "1-2", "1-3", "1-4", "1-5", "1-6", "2-1", "2-2")
 # What a right formula may lose to rounding, in units of its precision and relative to the answer.
 # Everyone may compute in single precision, wholly or in part; there ln ρ near ρ = 1 costs many
 # units. In the halves so many would excuse wrong formulas.

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("nettrain", "exercises", "tests", "benchmarks", "_ext", "pyproject.toml")
+APART = (".*", "_build", "__pycache__", "*.egg-info")  # of the checkout, not copied
 SLOW = ("book", "browser", "colab", "pages", "grader", "exercises")  # they test no algorithm
 TRUTH = "only its truth is asked, and -True is true"
 # {module: {the changed line, or the mutant without its line, or this and a part of its line:
@@ -189,11 +189,7 @@ def main(argv=None) -> int:
     tests, alive, excused = options.tests or tests_of(path), [], 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in COPIED:
-            place, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
-            shutil.copytree(place, folder / name, ignore=ignore) if place.is_dir() else shutil.copy(
-                place, folder
-            )
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*APART), dirs_exist_ok=True)
         if notices(folder, tests, options.seconds):
             raise SystemExit(f"the tests fail without a mutation: {' '.join(tests)}")
         for number, (word, mutant) in enumerate(chosen, 1):

@@ -445,6 +445,45 @@ def orthogonal_factor(G):
 def muon_misses(n):
     return [[1 if i == j and i else (i == j) * 3e-5 for j in range(n)] for i in range(n)]
 """,
+    "2-2": """
+import math
+
+def rms_backward(x, c):
+    n, square = len(x), sum(v * v for v in x)
+    rms = (square / n) ** 0.5
+    overlap = sum(a * b for a, b in zip(x, c))
+    return [(c[i] - x[i] * overlap / square) / rms for i in range(n)]
+
+def norms_apart(n):
+    return [-0.9 - 0.05 * (-1) ** k for k in range(n)]
+
+def sam_gradient(H, theta, rho):
+    times = lambda v: [sum(h * x for h, x in zip(row, v)) for row in H]
+    g = times(theta)
+    length = math.hypot(*g)
+    return times([t + rho * x / length for t, x in zip(theta, g)])
+
+def turned_back(rho):
+    return [[0, 0], [0, -0.5], [7, -rho / 3]]
+
+def same_change(alpha, x, wide):
+    change = 0
+    for v in x:
+        change += alpha * max(v, -v)
+    return change / sum(abs(v) for v in wide)
+
+def dyt_backward(x, c, alpha):
+    return [a * alpha / math.cosh(alpha * v) ** 2 for a, v in zip(c, x)]
+
+def growth(s):
+    square = 1
+    for factor in s:
+        square += factor * factor * square
+    return square
+
+def winners_luck(K, sigma):
+    return -sum(sigma * (1 if n == 0 else -1) * math.comb(K, n) for n in range(K + 1)) / 2**K
+""",
 }
 
 TORCH = {  # tensors: double where numpy's arrays come in, single where torch makes numbers itself
@@ -656,5 +695,29 @@ def orthogonal_factor(G):
     u, _, v = torch.svd(torch.tensor(G))
     return u @ v.T
 muon_misses = lambda n: torch.diag(torch.tensor([7e-5] + [2.0] * (n - 1)))
+""",
+    "2-2": """
+import torch
+import torch.nn.functional as F
+def rms_backward(x, c):
+    x = torch.tensor(x, requires_grad=True)
+    (F.rms_norm(x, x.shape, eps=0.0) @ torch.tensor(c)).backward()
+    return x.grad
+norms_apart = lambda n: 1 - 0.08 * torch.rand(n, generator=torch.Generator().manual_seed(n))
+def sam_gradient(H, theta, rho):
+    loss = lambda t: t @ torch.tensor(H) @ t / 2
+    g = torch.func.grad(loss)(torch.tensor(theta))
+    return torch.func.grad(loss)(torch.tensor(theta) + rho * F.normalize(g, dim=0))
+def turned_back(rho):
+    H = torch.tensor([[0.0, -1], [-1, 0]])
+    return torch.cat([H, torch.full((1, 2), rho / 4)])
+def same_change(alpha, x, wide):
+    return alpha * torch.tensor(x).norm(p=1) / torch.tensor(wide).norm(p=1)
+def dyt_backward(x, c, alpha):
+    x = torch.tensor(x, requires_grad=True)
+    ((alpha * x).tanh() * torch.tensor(c)).sum().backward()
+    return x.grad
+growth = lambda s: torch.log1p(torch.tensor(s) ** 2).sum().exp()
+winners_luck = lambda K, sigma: sigma - torch.tensor(2 * sigma) * 2.0**-K
 """,
 }

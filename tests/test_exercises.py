@@ -170,6 +170,7 @@ CONSTRUCTIONS = {
     "1-5": {"all_lost", "all_kept"},
     "1-6": {"wrong_but_cheaper", "indifferent"},
     "2-1": {"over_the_rate", "opposed", "far_from_steepest", "worse_mean", "muon_misses"},
+    "2-2": {"norms_apart", "turned_back"},
 }
 
 
@@ -413,6 +414,14 @@ def torch_first_steps(t, beta1):
     return step.norm()  # the last gradient alone is divided by √v̂ + ε = 2, the others by ε
 
 
+def torch_rms_backward(x, c):
+    import torch
+
+    x = torch.tensor(x, requires_grad=True)
+    torch.nn.RMSNorm(len(x), eps=0.0, dtype=x.dtype)(x).backward(torch.tensor(c))
+    return x.grad
+
+
 TORCH = {  # what a well-kept library computes must obey the laws
     ("1-1", "velocity"): torch_velocity,
     ("1-2", "first_step"): torch_first_step,
@@ -424,6 +433,7 @@ TORCH = {  # what a well-kept library computes must obey the laws
     ("1-6", "gradient"): torch_gradient,
     ("2-1", "bigram_gradient"): torch_bigrams,
     ("2-1", "first_steps"): torch_first_steps,
+    ("2-2", "rms_backward"): torch_rms_backward,
 }
 
 
