@@ -30,6 +30,10 @@ EQUIVALENT = {
         ("-1 for 0 in `0`", "return runs[0][:0]"): "each run has length one: [:-1] and [:0] of it "
         "are both empty",
     },
+    "protocol": {
+        ("right only in `a + b`", "if a > 0 else"): "where it is used, a is 0",
+        "GtE in `lowest > ALIVE * trivial`": "a measured loss that is exactly twice another",
+    },
     "searchers": {
         ("-1 for 0 in `0`", "engine.draw(1, "): "the only row drawn is the last one too",
         "minus in `return same and all((t.config is c for t, c in zip(trials, self.configs)))`": (

@@ -44,6 +44,13 @@ def test_equal_errors_give_students_interval_of_the_effects():
     assert found.tau == pytest.approx(math.sqrt(effects.var(ddof=1) - 0.01), rel=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-13, 1e13])
+def test_tau_does_not_know_the_unit(unit):
+    effects, errors = EXAMPLES[0]
+    found = pooled([unit * e for e in effects], [unit * s for s in errors])
+    assert found.tau / unit == pytest.approx(pooled(effects, errors).tau, rel=1e-9)
+
+
 def test_certain_bases_have_students_interval_too():
     assert pooled([1.0, 2.0, 4.0], [0.0] * 3).interval == pytest.approx(
         pooled([1.0, 2.0, 4.0], [1e-7] * 3).interval, rel=1e-6

@@ -186,21 +186,22 @@ def test_the_best_constant_prediction_against_another_minimizer(loss):
         assert found == pytest.approx(TRIVIAL, rel=1e-9)
 
 
-def test_a_kink_does_not_stop_the_search_for_the_best_constant():
+@pytest.mark.parametrize("shares", [[20, 17, 13], [12, 11, 10, 10, 10, 10, 10, 9, 9, 9]])
+def test_a_kink_does_not_stop_the_search_for_the_best_constant(shares):
     """Of the hinge loss, whose minimum over a vector of outputs is that of a linear program."""
-    shares = np.array([20, 17, 13])
-    y = torch.repeat_interleave(torch.arange(3), torch.tensor(shares))
-    split = Split(torch.zeros(50, 2), y)
+    K, n = len(shares), sum(shares)
+    y = torch.repeat_interleave(torch.arange(K), torch.tensor(shares))
+    split = Split(torch.zeros(n, 2), y)
     # variables: the outputs o, and a slack max(0, 1 + o_j - o_k) for class k and each other j
-    pairs = [(k, j) for k in range(3) for j in range(3) if j != k]
-    costs = [0] * 3 + [shares[k] / 50 for k, _ in pairs]
-    rows = np.zeros((6, 9))
+    pairs = [(k, j) for k in range(K) for j in range(K) if j != k]
+    costs = [0] * K + [shares[k] / n for k, _ in pairs]
+    rows = np.zeros((len(pairs), K + len(pairs)))
     for row, (k, j) in enumerate(pairs):
-        rows[row, [j, k, 3 + row]] = 1, -1, -1
-    bounds = [(None, None)] * 3 + [(0, None)] * 6
-    exact = linprog(costs, rows, [-1] * 6, bounds=bounds).fun
+        rows[row, [j, k, K + row]] = 1, -1, -1
+    bounds = [(None, None)] * K + [(0, None)] * len(pairs)
+    exact = linprog(costs, rows, [-1] * len(pairs), bounds=bounds).fun
     found = protocol._constant_score(Data("", split, split, split), "valid_loss", losses.hinge)
-    assert found == pytest.approx(exact, rel=1e-4)
+    assert found == pytest.approx(exact, rel=5e-6)
 
 
 def test_the_best_constant_is_that_of_the_split_that_is_scored():
