@@ -1,10 +1,10 @@
-"""At which weights a network is evaluated: averages of those that a rule went through.
+"""The weights at which a network is evaluated: averages of those that a rule went through.
 
     rule.weights(theta, *state, t) -> θ'
 
 A rule of `optimizers` is evaluated where it stands, at theta. The rules below also have a function
-`weights`, of theta and the state after t steps: the network is evaluated at θ', and training does
-not change. Before the first step, t = 0, θ' is θ. `readout` gives this function of any rule.
+`weights` of theta and the state after t steps: the network is evaluated at θ', and training does
+not change. Before the first step, t = 0, θ' is θ. `readout` returns this function of any rule.
 
 `ema`, `lawa` and `swa` take a rule and return it with more state and the same hyperparameters.
 Running statistics of batch norm belong to θ and have to be computed again at θ': `Sweep` and
@@ -54,13 +54,14 @@ def ema(rule: Rule, decay: float) -> Rule:
 
 
 def lawa(rule: Rule, every: int, window: int) -> Rule:
-    """The rule, evaluated at the mean of its latest snapshots, one taken `every` so many steps.
+    """The rule, evaluated at the mean of its latest snapshots, one every `every` steps.
 
         θ' = (θₙ + θₙ₋ₑ + θₙ₋₂ₑ + ...) / window,  n the latest multiple of e = every
 
     While there are fewer than `window` of them, θ' is the mean of those there are; before the first
-    it is θ. Each is a state of its own. Latest weight averaging: Kaddour 2022, with a snapshot at
-    the end of each epoch and a window of 6. Raises ValueError unless both are positive integers.
+    it is θ. Each snapshot is a separate state. Latest weight averaging: Kaddour 2022, with a
+    snapshot at the end of each epoch and a window of 6. Raises ValueError unless both are
+    positive integers.
     """
     _check_count("every", every)
     _check_count("window", window)
@@ -83,7 +84,7 @@ def lawa(rule: Rule, every: int, window: int) -> Rule:
 
 
 def swa(rule: Rule, every: int, start: int) -> Rule:
-    """The rule, evaluated at the mean of all snapshots that were taken since a step.
+    """The rule, evaluated at the mean of all snapshots taken since step `start`.
 
         θ̄ ← θ̄ + (θ − θ̄) / n  after the steps start, start + every, ...,  n = 1, 2, ...
 
@@ -113,7 +114,7 @@ def swa(rule: Rule, every: int, start: int) -> Rule:
 def _averaged(
     step: Callable, weights: Callable, rule: Rule, name: str, more: Sequence[str]
 ) -> Rule:
-    """`step` as a rule: a name, the old rule's signature with more states, and the readout."""
+    """`step` as a rule, with a name, the old rule's signature with more states, and the readout."""
     if twice := set(more) & set(state_names(rule)):
         raise ValueError(f"{rule.__name__} already has a state called {', '.join(sorted(twice))}")
     kind, old = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.signature(rule)

@@ -268,11 +268,11 @@ class Bayes:
     initial      trials of a Sobol sequence, before there is a model
 
     The best value so far, y*, is the model's lowest mean at a configuration that was tried: the
-    lowest of many noisy values is one that had luck. Where there is no noise the two are the same.
+    lowest of many noisy values was partly lucky. Without noise the two are the same.
 
     Nothing is remembered between calls: every fit starts from the same point, so that a study that
     was killed goes on as it would have. A trial whose value is far `beyond` those of the initial
-    trials is modelled like a failed one. Raises ValueError for names that there are not and for
+    trials is modelled like a failed one. Raises ValueError for unknown names and for
     initial < 1.
     """
 
@@ -284,7 +284,7 @@ class Bayes:
         self.acquisition = ACQUISITIONS[acquisition]
 
     def ask(self, space: dict, trials: Sequence[Trial], seed: int) -> dict | None:
-        """A configuration that was never tried; None when no configuration is left."""
+        """A configuration that was never tried, or None when no configuration is left."""
         number, (tried, y, pending) = len(trials), self.known(space, trials)
         bits = draws.bits(torch.tensor([seed, number]), 1)
         g = torch.Generator().manual_seed(int(bits) & (2**63 - 1))
@@ -299,7 +299,7 @@ class Bayes:
     def recommend(self, space: dict, trials: Sequence[Trial]) -> Trial | None:
         """The finished trial whose mean under the model is lowest; None if none has succeeded.
 
-        Whose value is lowest under noise had luck, and the more trials the more of it.
+        With noise the trial with the lowest value was lucky, the more so the more trials there are.
         """
         known, (u, y, pending) = [t for t in trials if not t.outside], self.known(space, trials)
         done = y.isfinite()
@@ -401,7 +401,7 @@ def beyond(y: Tensor, initial: int) -> Tensor:
 
 def unseen(space: dict, tried: Tensor, g: torch.Generator, points: Tensor) -> Tensor | None:
     """The first of the points [m, d] that was not tried, else a random one; None if 100,000 random
-    ones were all tried: then the space is finite, and nothing is left of it."""
+    ones were all tried: then the space is finite, and all of it has been tried."""
     for _ in range(100):
         new = (torch.cdist(points, tried, p=math.inf) > 1e-9).all(1)
         if new.any():

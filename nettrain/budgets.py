@@ -189,7 +189,7 @@ def _check_rungs(rungs: list[tuple[int, int]]) -> None:
 
 
 def _losses(losses, n: int) -> list[float]:
-    """What `advance` gave for n runs, as floats; infinite where a run has failed."""
+    """What `advance` returned for n runs, as floats; infinite where a run has failed."""
     losses = torch.as_tensor(losses, dtype=torch.float64)
     if losses.shape != (n,):
         raise ValueError(f"advance returned losses of shape {list(losses.shape)}, not [{n}]")
@@ -197,7 +197,7 @@ def _losses(losses, n: int) -> list[float]:
 
 
 def _first_error(runs, losses) -> str:
-    """Of runs that have failed: what the first one raised, or that its loss is not a number."""
+    """What the first of the failed runs raised, or that its loss is not a number."""
     raised = [_last_line(text) for text in getattr(runs, "errors", ()) if text]
     lost = [loss for loss in map(float, losses) if not math.isfinite(loss) and loss != math.inf]
     return raised[0] if raised else f"the loss is {lost[0]}" if lost else ""
@@ -206,8 +206,8 @@ def _first_error(runs, losses) -> str:
 def no_winner(n: int, error: str) -> None:
     """What the budgets below do when all n runs fail: they raise ValueError, with the first error.
 
-    If there is no error, since all losses are infinite, they warn, and return runs of length zero
-    beside the history.
+    If there is no error because all losses are infinite, they warn and return runs of length zero
+    with the history.
     """
     if error:
         raise ValueError(f"all {n} configurations failed; the first error: {error}")
@@ -244,7 +244,7 @@ def hyperband(start: Callable, advance: Callable, table: list[list[tuple[int, in
 
 def promotion(losses: list[dict[int, float]], started: list[set[int]], eta: int):
     """ASHA's next job (run, rung): a run of the best 1/η of some rung, the highest rung first, that
-    has not been promoted; None if there is none.
+    has not been promoted; None if no run is left.
 
     losses   {run: loss} of the runs that have finished each rung; not finite: it failed there
     started  the runs that have been started in each rung

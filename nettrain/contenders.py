@@ -1,4 +1,4 @@
-"""What has contended with Adam since 2021: signs, an estimated rate, a gradient asked for twice.
+"""Contenders with Adam since 2021: signs, an estimated rate, a gradient computed twice.
 
 `lion` and `prodigy` keep the contract of `optimizers`; `prodigy` sums over coordinates, so theta
 has to be the vector of all parameters. `sam` changes what computes the gradient of any rule.
@@ -18,8 +18,8 @@ def lion(theta, g, m, *, t, lr=1e-4, beta1=0.9, beta2=0.99, decay=0.0):
         c = β₁ m + (1 − β₁) g,  θ ← θ − η (sign c + λ θ)
         m ← β₂ m + (1 − β₂) g
 
-    Every coordinate moves by η: a rate for Adam is several times too large, and λ (`decay`) has to
-    grow as η shrinks, for ηλ to stay. Found by search: Chen et al. 2023.
+    Every coordinate moves by η: Adam's rate would be several times too large, and λ (`decay`) must
+    grow as η shrinks so that ηλ stays the same. Found by search: Chen et al. 2023.
     """
     c = beta1 * m + (1 - beta1) * g
     m = beta2 * m + (1 - beta2) * g
@@ -37,9 +37,10 @@ def prodigy(
         θ ← θ − η d (m / (√v + d ε) + λ θ)
         d ← max(d, r / ‖s‖₁)
 
-    from d = d0 on, a length that is too small for sure. theta is the vector [P] of all parameters;
-    the numbers r and d fill vectors like it, and w is θ₀ − θ. η is a factor, 1 or a schedule that
-    starts there; λ is `decay`. Mishchenko & Defazio 2023, the version for Adam, plus the decay.
+    starting from d = d0, a length that is certainly too small. theta is the vector [P] of all
+    parameters; the numbers r and d fill vectors like it, and w is θ₀ − θ. η is a factor, 1 or a
+    schedule that starts there; λ is `decay`. Mishchenko & Defazio 2023, the version for Adam, plus
+    the decay.
     """
     d, root = d.clamp(min=d0), beta2**0.5
     r = root * r + (1 - root) * lr * d**2 * (g * w).sum()
@@ -60,8 +61,8 @@ def sam(gradient: Callable, rho: float) -> Callable:
 
         Sweep(model, sgd, data, gradient=partial(sam, rho=0.05))
 
-    What comes back is such a function, too; what else it returns is that of θ itself. It asks for
-    two gradients. Where g(θ) = 0 it stays 0. Sharpness-aware minimization: Foret et al. 2021.
+    The result is such a function, too; anything else that it returns belongs to θ itself. It takes
+    two gradients. Where g(θ) = 0 the result is 0. Sharpness-aware minimization: Foret et al. 2021.
     Raises ValueError unless ρ ≥ 0.
     """
     check_range("rho", rho, "[0, inf)")

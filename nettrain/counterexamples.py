@@ -14,8 +14,8 @@ from nettrain.optimizers import Rule, state_names
 def spurious_features(y: Tensor) -> Tensor:
     """Inputs on which adaptive methods find a solution that does not generalize.  [n] -> [n, d]
 
-    Row i: its label yᵢ = ±1, then 1, 1, then a block of five of its own, of which one is 1 if
-    yᵢ = 1 and all five if yᵢ = −1, the rest 0; so d = 3 + 5 n. Only the first feature tells
+    Row i: its label yᵢ = ±1, then 1, 1, then its own block of five entries, of which one is 1 if
+    yᵢ = 1 and all five are if yᵢ = −1; the rest is 0, so d = 3 + 5 n. Only the first feature tells
     anything about new examples. Wilson et al. 2017, section 3.3.
 
     Raises ValueError for labels other than ±1.
@@ -41,7 +41,7 @@ def least_norm_limit(y: Tensor) -> Tensor:
         w = Xᵀ a,  aᵢ = (4 n₋ + 5) / D where yᵢ = 1,  −(4 n₊ + 1) / D where yᵢ = −1
         D = 8 n₊ n₋ + 15 n₊ + 3 n₋ + 5
 
-    Where gradient descent and momentum go from w = 0: their steps are combinations of X's rows.
+    Gradient descent and momentum go there from w = 0: their steps are combinations of X's rows.
     """
     plus, minus = (y > 0).sum(), (y < 0).sum()
     d = 8 * plus * minus + 15 * plus + 3 * minus + 5
@@ -52,8 +52,8 @@ def least_norm_limit(y: Tensor) -> Tensor:
 def sign_limit(y: Tensor) -> Tensor:
     """w = sign(Xᵀ y) / 4 for X = `spurious_features(y)`.  [n] -> [d]
 
-    X sign(Xᵀ y) = 4 y if 1 is the more frequent label, so X w = y. Where AdaGrad, RMSprop and Adam
-    go from w = 0 (ε → 0): all gradients are multiples of Xᵀ y, which they divide by its size.
+    X sign(Xᵀ y) = 4 y if 1 is the more frequent label, so X w = y. AdaGrad, RMSprop and Adam go
+    there from w = 0 (ε → 0): all gradients are multiples of Xᵀ y, which they divide by its size.
     Wilson et al. 2017, lemma 3.1. Raises ValueError unless 1 is the more frequent label.
     """
     if not y.sum() > 0:

@@ -5,7 +5,7 @@ mnist(full=True), fashion_mnist, cifar10. Images are x [n, c, h, w] and signals 
 float32; y is int64.
 
 A base (`base`) other than 0 draws again which examples of mnist, fashion and digits train, choose
-and test, and all of the generated sets. The large sets keep the splits that others publish with.
+and test, and draws all generated sets again. The large sets keep the splits used in publications.
 """
 
 import gzip
@@ -37,9 +37,9 @@ def device() -> torch.device:
 
 
 def base() -> int:
-    """Which of many drawings of everything: NETTRAIN_BASE in the environment, 0 without it.
+    """The number of this drawing of everything: NETTRAIN_BASE in the environment, 0 without it.
 
-    Raises ValueError for what is not 0, 1, 2, ...
+    Raises ValueError for anything but 0, 1, 2, ...
     """
     text = os.environ.get("NETTRAIN_BASE", "0")
     if not (text.isascii() and text.isdigit()):
@@ -161,7 +161,7 @@ def _pixels(images: np.ndarray, side: int) -> Tensor:
 def digits() -> Data:
     """scikit-learn's small handwritten digits, x [n, 1, 8, 8], 1,200 / 297 / 300.
 
-    Shuffled first, so that all 13 writers stand in every split. Alpaydin & Kaynak 1998.
+    Shuffled first, so that all 13 writers appear in every split. Alpaydin & Kaynak 1998.
     """
     images, labels = _drawn(load_digits().images, load_digits().target)
     order = np.random.RandomState(0).permutation(len(labels))
@@ -330,8 +330,8 @@ def fashion_mnist(folder: str | Path | None = None) -> Data:
 def cifar10() -> Data:
     """Small colour photographs of ten kinds, x [n, 3, 32, 32], 45,000 / 5,000 / 10,000.
 
-    The author's own archive (170 MB), kept beside scikit-learn's cache. Krizhevsky 2009; the split
-    of He et al. 2016.
+    From the author's own archive (170 MB), kept beside scikit-learn's cache. Krizhevsky 2009, with
+    the split of He et al. 2016.
     """
     batches = [f"cifar-10-batches-bin/data_batch_{k}.bin" for k in range(1, 6)]
     batches += ["cifar-10-batches-bin/test_batch.bin"]

@@ -86,7 +86,7 @@ class LayerDrop(Keyed):
 
 
 def naive_masks(key: Tensor, keep: float, x: Tensor, n_hidden: int) -> tuple[Tensor, ...]:
-    """Masks m / keep for the sequences x, each with a draw of its own at every time.
+    """Masks m / keep for the sequences x, each with its own draw at every time.
 
     x [n, T, n_in] -> masks of the inputs [n, T, n_in], of the states that go on to the next time
     [n, T, n_hidden] and of the states that go on to the output [n, T, n_hidden].

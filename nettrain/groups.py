@@ -2,10 +2,10 @@
 
     by(name, shape) -> {hyperparameter: factor}
 
-says by what one tensor's hyperparameters are multiplied; those that are not named stay. `Sweep` and
-`adapter.Optimizer` take such a function. For a model whose parameters are one vector, `multipliers`
-makes vectors of such factors, and `grouped` a rule that uses them. For two reasons at once:
-lambda *of: mup_adam(base)(*of) | weights_only(*of).
+says by what one tensor's hyperparameters are multiplied; those that it does not name stay. `Sweep`
+and `adapter.Optimizer` take such a function. For a model whose parameters are one vector,
+`multipliers` makes vectors of such factors, and `grouped` a rule that uses them. For two reasons at
+once: lambda *of: mup_adam(base)(*of) | weights_only(*of).
 """
 
 import inspect
@@ -166,7 +166,7 @@ def mup_adam(base: Shapes) -> By:
           n_in, *kernel], as those of linear and convolutional layers but not of embeddings; a
           vector, bias or gain, has n_in = 1
 
-    What comes back is for `multipliers`; it raises ValueError for a tensor without a counterpart in
+    The result is for `multipliers`; it raises ValueError for a tensor without a counterpart in
     the base. Yang & Hu 2021; Yang et al. 2022.
     """
     return lambda name, shape: {"lr": 1 / _growth(base, name, shape)[0]}

@@ -118,7 +118,7 @@ def initialize(net: nn.Module, scheme: Scheme, *, generator=None) -> nn.Module:
     (`weight_norm`) is assigned through its parametrization. Other parameters stay. Returns the
     network, so that it can be a model of `training.build` and of a sweep. Before anything changes
     it raises ValueError if there is no such layer, if the scheme gives another shape and for values
-    that a parametrization cannot take (weight norm: zeros); TypeError for a transposed convolution,
+    that a parametrization cannot have (weight norm: zeros); TypeError for a transposed convolution,
     whose n_in depends on its stride, and for a weight that a hook computes.
     """
     convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -168,7 +168,7 @@ def looks_linear(net: nn.Module, scheme: Scheme = orthogonal, *, generator=None)
 
 
 def _draw(layer: nn.Module, scheme: Scheme, generator) -> Tensor:
-    """A weight for the layer, one call of the scheme for each group of a convolution."""
+    """A weight for the layer: the scheme is called once for each group of a convolution."""
     groups = getattr(layer, "groups", 1)
     shape = torch.Size([layer.weight.shape[0] // groups, *layer.weight.shape[1:]])
     parts = [scheme(shape, generator=generator) for _ in range(groups)]

@@ -94,7 +94,7 @@ def gradient(f: Surface, theta: Tensor) -> Tensor:
 
 
 def _slope(y: Tensor, theta: Tensor, v: Tensor | None = None, **how) -> Tensor:
-    """vᵀ ∂y / ∂θ, zeros if y was made without θ: of a plane, say, no graph remains."""
+    """vᵀ ∂y / ∂θ, zeros if y was made without θ: a plane, for example, leaves no graph."""
     if not y.requires_grad:
         return torch.zeros_like(theta)
     return torch.autograd.grad(y, theta, v, materialize_grads=True, **how)[0]

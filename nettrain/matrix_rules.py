@@ -5,7 +5,7 @@
 The contract and the letters of `optimizers`, except for what `tensorwise` declares:
 
 rule.tensorwise     True: theta is one parameter in its own shape, not a vector of many
-rule.start(theta)   the tuple of states before the first step; a state may have a shape of its own
+rule.start(theta)   the tuple of states before the first step; a state may have another shape
 
 The equations are those of a matrix [m, n] of m outputs and n inputs. A convolution's weight
 [out, in, h, w] is the matrix [out, in · h · w]; a vector is refused: `groups.partition` gives the
@@ -176,7 +176,7 @@ def soap(theta, g, left, right, m, v, *, t, lr=3e-3, beta1=0.95, beta2=0.95, eps
 
     v belongs to the directions of the basis, m to the coordinates of θ. As in the paper the basis
     is that of earlier gradients: in that of g itself g' would be almost diagonal, and v too small.
-    Here it is taken in every step; their code does so every tenth, and takes no first step. L and R
+    Here it is computed in every step; their code does so every tenth, and has no first step. L, R
     start at 10⁻⁶ diag(1/m, ..., 1), so that the first step is Adam's and the basis is determined in
     directions that no gradient has had. λ is `decay`. Algorithm 3 of Vyas et al. 2025.
     """

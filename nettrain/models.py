@@ -165,7 +165,7 @@ def transformer(
     block: Callable = pre_norm,
     norm: Callable = RMSNorm,
 ) -> nn.Sequential:
-    """Reads tokens and says at each place which comes next: attention and a feedforward, in turn.
+    """Reads tokens and predicts at each place the next one: attention and a feedforward in turn.
 
     [n, T] of token numbers, T ≤ context -> [n, T, classes]: at place t after reading x₁ ... xₜ.
 

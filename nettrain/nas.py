@@ -70,7 +70,7 @@ def _moments(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Child(nn.Module):
-    """Fully connected layers, each with an activation and a norm of its own.
+    """Fully connected layers, each with its own activation and norm.
 
         h_l = f_l(norm_l(W_l h_{l−1} + b_l)),  outputs V h_L + c
 
@@ -251,9 +251,9 @@ def learn(
 
 
 def rewards(train: Train, children: list[Description], dtype=torch.float32) -> Tensor:
-    """What `train` gives for n children, [n]: −∞ where it is not finite.
+    """What `train` returns for n children, [n]: −∞ where it is not finite.
 
-    Raises ValueError if it gives another number of rewards.
+    Raises ValueError if it returns another number of rewards.
     """
     found = torch.as_tensor(train(children), dtype=dtype)
     if found.shape != (len(children),):
@@ -373,7 +373,7 @@ def formula(expression: Expression) -> str:
 
 
 def evaluated(expression: Expression, leaves: dict[str, Tensor]) -> Tensor:
-    """What an expression is worth, given its leaves. Raises KeyError for an unknown word."""
+    """The value of an expression, given its leaves. Raises KeyError for an unknown word."""
     if isinstance(expression, str):
         return leaves[expression]
     name, *arguments = expression

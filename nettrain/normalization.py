@@ -31,8 +31,8 @@ class BatchNorm(nn.Module):
 
     [n, d] -> [n, d], or [n, d, *places] with places counted as further examples. In training the
     running statistics move by `rate` towards the batch's; the running variance is the unbiased one
-    (divided by n − 1), as in the paper and in torch, whose `momentum` is our rate. What replaces
-    them by those of all examples is `full_statistics`: torch.optim.swa_utils.update_bn looks for
+    (divided by n − 1), as in the paper and in torch, whose `momentum` is our rate. To replace them
+    by those of all examples, use `full_statistics`: torch.optim.swa_utils.update_bn looks for
     torch's own layers and passes over this one. Eqs. 1.44-1.47; Ioffe & Szegedy 2015. Raises
     ValueError for another d and for a training batch of one value per feature.
     """
@@ -90,7 +90,7 @@ def batch_norm_backward(dy, x, gamma, *, eps: float = 1e-5) -> tuple[Tensor, Ten
 def full_statistics(net: nn.Module, x: Tensor) -> nn.Module:
     """Replace all running statistics of a network by those of the examples x, all in one batch.
 
-    What eq. 1.43 asks for once training has ended: layer after layer, with the layers before it
+    Eq. 1.43 asks for them once training has ended: layer after layer, with the layers before it
     already normalized by theirs. It does what torch.optim.swa_utils.update_bn does for torch's
     layers, with one batch. Changes the network and returns it. Raises ValueError if it has no batch
     norm.
@@ -115,7 +115,7 @@ def full_statistics(net: nn.Module, x: Tensor) -> nn.Module:
 def full_batch(net: nn.Module) -> Iterator[None]:
     """Inside the block the network is in evaluation mode, but a pass replaces running statistics.
 
-    That is, batch norm's by the batch's, if they were zero before.
+    That is, batch norm's statistics become the batch's, if they were zero before.
     """
     modes = [(m, m.training) for m in net.modules()]
     rates = [(m, m.rate) for m in net.modules() if isinstance(m, BatchNorm)]
@@ -158,7 +158,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Divide each example by the root of the mean square of its features; no mean is taken off.
+    """Divide each example by the root mean square of its features; no mean is subtracted.
 
         yᵢⱼ = γⱼ xᵢⱼ / √(meanₖ xᵢₖ² + ε)
 

@@ -100,8 +100,8 @@ def standardize(x: Tensor) -> Scaling:
 def pca_whitening(x: Tensor, *, eps: float = 0.0) -> Whitening:
     """x̂ = (x − μ) U (Λ + ε)^(−½), where C = U Λ Uᵀ is the covariance: x̂ has covariance I.
 
-    Columns stand in the order of falling variance. ε > 0 keeps directions of little variance from
-    being blown up; with ε = 0 directions without any are left out. C divides by n.
+    Columns come in the order of falling variance. ε > 0 keeps directions of little variance from
+    being blown up; with ε = 0 directions without variance are left out. C divides by n.
     """
     mean, U, root = _directions(x, eps)
     return _whitening(x, mean, U / root, (U * root).T)
@@ -154,7 +154,7 @@ def _whitening(x: Tensor, *parts: Tensor) -> Whitening:
 
 
 def _constant(x: Tensor) -> Tensor:
-    """Which features have one value only, up to rounding to their dtype."""
+    """Which features have only one value, up to rounding to their dtype."""
     info, x = torch.finfo(x.dtype), wide(x)
     rounding = 4 * info.eps * x.abs().amax(0).clamp(min=info.tiny)
     return x.amax(0) - x.amin(0) <= rounding.clamp(min=torch.finfo(x.dtype).tiny)

@@ -82,7 +82,7 @@ class Replay:
         return np.stack([self.rows[first : first + n], np.zeros(n, dtype=int)], 1)
 
     def hope(self) -> np.ndarray | None:
-        """The promise of every row; None while there is no model."""
+        """The promise of every row, or None while there is no model."""
         ages = [age for age, losses in self.seen.items() if len(losses) >= self.initial]
         if self.promise is None or not ages:
             return None
@@ -101,8 +101,8 @@ class Replay:
 
 
 def recommended(history: pd.DataFrame, moments: Sequence[int]) -> list[int]:
-    """The run that a search recommends when it has spent so much: the one of the lowest loss so
-    far, however young it is. Raises ValueError for a moment before the first loss."""
+    """The run that a search recommends when it has spent so much: the one with the lowest loss so
+    far, however short it is. Raises ValueError for a moment before the first loss."""
     lowest = history[history["loss"] == history["loss"].cummin()]
     places = np.searchsorted(lowest["spent"], moments, side="right") - 1
     if (places < 0).any():

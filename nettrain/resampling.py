@@ -1,4 +1,4 @@
-"""Examples that each run draws for itself, so that a seed is another training set, too."""
+"""Examples that each run draws for itself, so that another seed means another training set, too."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from nettrain.data import Data, Split
 def numbered(source: Data, size: int) -> Data:
     """The data with the numbers 0, 1, ..., size − 1 as training examples [size, 1].
 
-    Number k stands for an image of class k mod K, so every class comes equally often; which image
-    it is, `Own` of each run says. Validation and test examples stay. Raises ValueError unless K
+    Number k stands for an image of class k mod K, so every class comes equally often; the `Own` of
+    each run decides which one it is. Validation and test examples stay. Raises ValueError unless K
     divides size.
     """
     classes = _classes(source.train)

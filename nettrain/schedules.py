@@ -1,7 +1,7 @@
 """Schedules of the learning rate: closures t -> lr.
 
 t counts the steps already taken: the first step of a run uses schedule(0). `lr` may be a number or
-a tensor (one rate per run of a sweep); what comes back has its shape.
+a tensor (one rate per run of a sweep); the result has its shape.
 """
 
 import math

@@ -2,10 +2,10 @@
 
 A searcher is a class with one method, a function of its arguments:
 
-    ask(space, trials, seed) -> configuration, or None when there is no more
+    ask(space, trials, seed) -> configuration, or None when none is left
 
 `trials` are all trials so far: told, failed and pending ones, to be read and not changed. The new
-one has the number len(trials), and whatever is random depends on (seed, number) alone: so a study
+one has the number len(trials), and whatever is random depends only on (seed, number): so a study
 that was killed and goes on proposes what it would have proposed. A searcher that models leaves out
 trials that are `outside` the space.
 """

@@ -2,7 +2,7 @@
 
     space = dict(lr=Real(1e-4, 1, log=True), width=Integer(8, 128), act=Choice("relu", "tanh"))
 
-What only matters beside a certain option stands inside that option:
+What matters only with a certain option is written inside that option:
 
     opt=Choice(dict(name="sgd", rho=Real(0, 0.99)), dict(name="adam"))
 
@@ -198,9 +198,9 @@ def _is(value, kind) -> bool:
 
 
 def whole(name: str, value, low: int = 1) -> int:
-    """A count as a Python int; numpy's integers and tensors of one integer are taken too.
+    """A count as a Python int; numpy's integers and tensors of one integer are accepted, too.
 
-    Raises TypeError for what is not an integer (True and 2.0 among them), ValueError below low.
+    Raises TypeError for anything but an integer (also for True and 2.0), ValueError below low.
     """
     number = plain(value)
     if not _is(number, numbers.Integral):
@@ -493,7 +493,7 @@ def grid(space: dict, points: int | dict[str, int]) -> list[dict]:
 def centres(space: dict, points: int | dict[str, int]) -> list[dict]:
     """As `grid`, but each number's range is cut into as many cells and has their centres.
 
-    So no point lies on an end of a range, where a good value is unlikely.
+    So no point lies at an end of a range, where a good value is unlikely.
     """
     counts = [
         len(dim.options)

@@ -51,17 +51,17 @@ def evaluate(objective: Callable, config: dict, seed: int | None = None) -> tupl
 def judge(
     train: Callable, configs: Sequence[dict], seeds: Sequence[int], *, worst: float = math.inf
 ) -> Tensor:
-    """What recommended configurations are worth: test values [n, m] of m fresh trainings of each.
+    """How good recommended configurations are: test values [n, m] of m fresh trainings of each.
 
         judge(train, [study.best.config for study in studies], seeds, worst=math.log(10)).mean(1)
 
     train  (configs, seeds), two lists of equal length -> the test values of these runs, e.g. all in
            one sweep; of an objective(config, seed): `lambda *lists: list(map(objective, *lists))`
-    seeds  none that a search has used: the run that was selected is biased, as it was selected
+    seeds  none that a search has used: a selected run is biased by the selection
     worst  counts for a run that fails or ends higher: e.g. the loss of a constant prediction
 
     Smaller is better. Equal configurations are trained once. Raises ValueError for no
-    configurations, for seeds that are none or not all different and for another number of values.
+    configurations, for no seeds, for seeds that repeat and for another number of values.
     """
     seeds = [draws.check_seed(seed) for seed in seeds]
     keys = [spaces.hashable(config) for config in configs]
@@ -86,7 +86,7 @@ def _last_line(text: str) -> str:
 
 
 def _takes_seed(objective: Callable) -> bool:
-    """Whether an objective has an argument seed beside its first, and nobody has fixed it."""
+    """Whether an objective has an argument seed beside its first, which is not fixed yet."""
     if not callable(objective):
         raise TypeError(f"objective={objective!r} is not a function of a configuration")
     try:

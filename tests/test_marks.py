@@ -616,7 +616,7 @@ def test_words_are_shown_beside_question_solution_and_rubric():
     for part in ("Exercise 1-1, a. The proof", "Prove that", "<summary>Solution", "No answer: bob"):
         assert part in text
     assert "<strong>induction</strong>" in text and 'max="6" value="4.5"' in text
-    assert "This is no question of the exercise." in text and "1-1-words</h2>" not in text
+    assert "The exercise has no such question." in text and "1-1-words</h2>" not in text
 
 
 def test_the_class_page_shows_first_what_most_fail():
@@ -684,7 +684,7 @@ def test_points_that_a_human_typed_stay(tmp_path, capsys):
     after = table.read(tmp_path / "marks.csv")
     assert column(after, HAND)["ada"] == "4,50" and column(after, table.REMARK)["ada"] == "x"
     assert put_in(tmp_path, ["ada", "", "q", "many", ""], ["ada", "", "q", "-1", ""]) == 1
-    assert "'many' is no number" in capsys.readouterr().err
+    assert "'many' is not a number" in capsys.readouterr().err
 
 
 def test_points_need_a_table(tmp_path):

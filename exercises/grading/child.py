@@ -102,7 +102,7 @@ class UsageError(Exception):
 
 
 class Nothing:
-    """Stands for what only Jupyter has: empty, and takes any attribute, item and call."""
+    """Stands for what only Jupyter has: it is empty and accepts any attribute, item and call."""
 
     def __getattr__(self, name):
         if name.startswith("__"):  # else it would pass for an array, a context, anything
@@ -126,7 +126,7 @@ class Nothing:
 
 
 class Lines(list):
-    """What a command has printed: nothing; with the attributes of IPython's list of lines."""
+    """What a command has printed: nothing, but with the attributes of IPython's list of lines."""
 
     n = s = nlstr = spstr = ""
     l = list = property(lambda self: self)  # noqa: E741 - IPython's names
@@ -138,7 +138,7 @@ class Lines(list):
 
 
 class Shell:
-    """What get_ipython() gives: magics that run Python run it, all others count as nothing."""
+    """What get_ipython() returns: magics that run Python run it, all others do nothing."""
 
     def __init__(self, notebook):
         self._notebook, self.config = notebook, {}

@@ -1,4 +1,4 @@
-"""The journal of a run: what is marked, so that a run that was stopped goes on where it was.
+"""The journal of a run: what is marked, so that a run that was stopped goes on where it stopped.
 
 It is only ever appended to, one JSON line at a time and under a lock. Several runs may share it:
 each finds what the others have marked, and none can lose it. Its lines are
@@ -7,7 +7,7 @@ each finds what the others have marked, and none can lose it. Its lines are
     {"file": ..., "marks": {...}, "key": ..., "seed": ..., "version": ...}      a submission is done
     {"row": {"file": ..., "points": ..., ...}}      this row was written to marks.csv
 
-A torn line, as a kill leaves it, is skipped; the next one begins on a line of its own.
+A torn line, which a kill leaves behind, is skipped; the next entry begins on a new line.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class Journal:
 
     @contextmanager
     def locked(self):
-        """No other run, and no other thread of this one, writes meanwhile."""
+        """While the lock is held, no other run and no other thread of this one writes."""
         import fcntl  # not at the top: on Windows, which lacks it, students fetch notebooks
 
         with self._thread:

@@ -232,7 +232,7 @@ def about_question(exercise: str | None, question: str) -> list[str]:
     """The question, and folded its solution and the rubric."""
     part = lessons_question(exercise, question)
     if part is None:
-        return [f"<h2>{escape(question)}</h2><p>This is no question of the exercise.</p>"]
+        return [f"<h2>{escape(question)}</h2><p>The exercise has no such question.</p>"]
     return [
         f"<h2>Exercise {exercise}, {part.letter}. {escape(part.title)}</h2>",
         rendered(part.text),

@@ -3,7 +3,7 @@
 The table belongs to both. A run writes its own columns in the rows of its own submissions; all
 else stays: rows of other submissions, columns that a human has added or filled, the delimiter and
 the byte-order mark of the spreadsheet that saved it. Where a human has changed a cell of ours, the
-cell's value moves to a column of its own, "points (by hand)" for "points".
+cell's value moves to a separate column, "points (by hand)" for "points".
 """
 
 import codecs
@@ -90,7 +90,7 @@ class Table:
             try:
                 number = float(value.replace(",", ".") or "nan")
             except ValueError:
-                problems.append(f"{file}: {value!r} is no number of points")
+                problems.append(f"{file}: {value!r} is not a number of points")
                 continue
             if number < 0 or math.isinf(number):
                 problems.append(f"{file}: {value} points; 0 or more are allowed")
@@ -133,7 +133,7 @@ class Table:
         return out.getvalue()
 
     def _add(self, column: str) -> None:
-        """Make sure of a column: a law behind the last law, others at the end."""
+        """Add a column if it is missing: a law after the last law, others at the end."""
         if column in self.head:
             return
         at = len(self.head)
@@ -160,7 +160,7 @@ class Table:
         return found
 
     def _set_aside(self, row: list[str], cells: dict, before: list[dict]) -> None:
-        """Move what a human has typed over cells of ours to columns of its own."""
+        """Move what a human has typed over cells of ours to separate columns."""
         ours = [c for c in self.head if c in OURS - NOT_COMPARED or LAW.fullmatch(c)]
         for column in ours:
             value = self.get(row, column)

@@ -77,8 +77,8 @@ class Optimizer(torch.optim.Optimizer):
     parameters of a group, as in a sweep; so all of them must have a gradient, and one dtype. A rule
     for matrices steps each of them in its own shape.
 
-    averages  whether the rule has the network evaluated elsewhere than where it stands; there it
-              is inside of `with opt.evaluated():`
+    averages  whether the rule has the network evaluated at other weights than its own; it has
+              them inside `with opt.evaluated():`
 
     Raises TypeError for a hyperparameter that the rule does not have, for parameters that are not
     real floating point and for those without names where names are needed, ValueError for a value
@@ -109,7 +109,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__init__(params, own | also)
 
     def _forget(self) -> None:
-        """What is made of the parameters as they are, and made again when it is needed."""
+        """Drop what was made of the parameters as they are; it is made again when needed."""
         self._compiled, self._joined, self._cuts, self._ruled = {}, {}, {}, {}
         self._elsewhere = False
 

@@ -169,7 +169,7 @@ def _strength(record: dict, said: Judged, condition: str) -> str:
 
 
 def _sensitivity(said: Judged) -> str:
-    """What happens at half and at twice the margin, where that is another verdict."""
+    """The verdicts at half and at twice the margin, where they differ."""
     other = [
         f"at {size} the margin: {said.sensitivity[k]}"
         for k, size in ((0.5, "half"), (2.0, "twice"))
@@ -205,7 +205,7 @@ def _lines(record: dict, said: Judged | None) -> list[str]:
 
 
 def _upper(text: str) -> str:
-    """With a capital at the beginning, unless that is a symbol: η is no Η."""
+    """With a capital at the beginning, unless it begins with a symbol: η must not become Η."""
     return text[0].upper() + text[1:] if text[0].isascii() else text
 
 
@@ -328,7 +328,7 @@ def tag(kind: str, sign: str, words: str) -> str:
 
 
 def drawn(record: dict, said: Judged | None, name: str) -> forest.Row:
-    """What is drawn of a condition: pooled over its bases, or this base alone."""
+    """What a condition's plot shows: the effect pooled over its bases, or this base's alone."""
     if said is None:
         c = record["conditions"][name]
         return forest.Row(c["effect"], c["low"], c["high"], (), "open")

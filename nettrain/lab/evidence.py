@@ -78,7 +78,7 @@ def standard_error(x, statistic: Callable = np.mean) -> float:
 
 
 def paired(table: pd.DataFrame, value: str, by: str = "method") -> pd.DataFrame:
-    """The value that each run ends with: a row per seed, a column per method, so rows are pairs."""
+    """The last value of each run; a row per seed and a column per method, so rows are pairs."""
     last = table.groupby([by, "seed"], sort=False)["step"].transform("max")
     wide = table[table["step"] == last].pivot(index="seed", columns=by, values=value)
     return wide[list(dict.fromkeys(table[by]))]
@@ -95,9 +95,9 @@ class Claim:
     says      the source's sentence in our words
     measure   the quantity, arranged so that the claim predicts it to lie above +margin
     margin    below this the difference does not matter; unit: of measure and margin
-    predicts  "above", or "within" for the claim that there is no difference that matters
-    over      "all" conditions; "some", for the claim that there is a case; or the levels of the
-              one that decides, ("SGD", "cosine")
+    predicts  "above", or "within" if the claim says that there is no difference that matters
+    over      "all" conditions; "some", if the claim says that there is a case; or the levels of
+              the one that decides, ("SGD", "cosine")
     factors   what its conditions differ in, ("rule", "schedule"); or with the levels that each is
               tried at, {"data": ("digits", "clothes"), "budget": ("×1", "×5")}: then a page may
               show some of the conditions (`tried`)
@@ -106,7 +106,7 @@ class Claim:
     because   why the margin has this size
     redrawn   what must be drawn again for the claim to be tested again, besides weights and order
     nearest   the nearest published experiment, and whether it agrees
-    source    who says so; a part of the textbook or the slides unless told
+    source    who says so; a part of the textbook or the slides if not given
     """
 
     id: str

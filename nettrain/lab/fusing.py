@@ -72,8 +72,8 @@ def fuse(graph: Graph) -> bool:
     """Put one loop in place of the elementwise operations that nothing but the outputs needs.
 
     The operations are those on matrices [R, P] of one shape, with numbers and columns [R, 1]; their
-    results are used by others of them and returned. Whether a loop was put in: not without numba,
-    and not where there are fewer than LEAST such operations.
+    results are used by others of them and returned. Returns whether a loop was put in: this
+    needs numba and at least LEAST such operations.
     """
     if not find_spec("numba"):
         return False
@@ -106,7 +106,7 @@ def fuse(graph: Graph) -> bool:
 
 
 def _like(node: Node) -> tuple[tuple[int, ...] | None, torch.dtype | None]:
-    """Shape and type of what a node makes; (None, None) if that is no tensor."""
+    """Shape and type of what a node makes; (None, None) if that is not a tensor."""
     return node.meta.get("like", (None, None))
 
 
@@ -197,7 +197,7 @@ def _loop(source: str) -> Callable:
 
 
 def _cached(name: str, text: str) -> Path | None:
-    """A file of this text in the user's cache; None where there cannot be one."""
+    """A file with this text in the user's cache, or None where none can be written."""
     top = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or top) / "nettrain"
     file = folder / name

@@ -170,7 +170,7 @@ def verdict(
     predicts    "above", or "within" for the claim that the two sides are alike
     fixed       as in `pooled`
 
-    A degenerate condition is left out. Raises ValueError for what is not among these words, for
+    A degenerate condition is left out. Raises ValueError for other words, for
     keys of another length than `factors`, and for a primary condition that is not there.
     """
     if over not in ("all", "some", "primary") or predicts not in ("above", "within"):

@@ -24,7 +24,7 @@ ALIVE = 0.98  # a loss above this share of the best constant prediction's has le
 def score(
     table: pd.DataFrame, by: Sequence[str], metric: str = "valid_loss", along: str = "last"
 ) -> pd.Series:
-    """The median over seeds of what each run ends with, lower is better.
+    """The median over seeds of each run's last value; lower is better.
 
     metric  a loss, or an accuracy, whose share of errors is taken
     along   "last", or "min" for the lowest value of each run
@@ -128,7 +128,7 @@ def contest(
         runs, tuning = contest({"adam": dict(rule=adam), "sgd": dict(rule=sgd)}, net, data, ...)
 
     methods  name -> arguments of `sweep` that make the method: rule, and what else it fixes; a
-             method may have a grid of its own, of as many combinations as the others'
+             method may have its own grid, with as many combinations as the others'
     grid     what is tuned, {"lr": RATES} unless told otherwise
     how      arguments of `sweep` for all: steps, every, batch, ...
 

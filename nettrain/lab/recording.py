@@ -133,7 +133,7 @@ def record(
     The result repeats the same operations, whatever the values are: a tensor that f took from
     elsewhere stays as it was. Where compiling or capturing is not possible, a warning says why, and
     the operations run one by one. Raises RuntimeError if f reads a tensor as a number, and if its
-    second call does something else than the first.
+    second call does something different from the first.
     """
     recorder, form = _call(f, args)
     if not recorder.equals(_call(f, args)[0]):
@@ -234,7 +234,7 @@ def _capture(run: Callable, static: list[Tensor]) -> tuple[list[Tensor], Callabl
 
 @cache
 def _side_stream() -> "torch.cuda.Stream":
-    """One for all captures, since each stream keeps workspaces of its own."""
+    """One for all captures, since each stream keeps its own workspaces."""
     return torch.cuda.Stream()
 
 

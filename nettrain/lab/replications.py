@@ -65,7 +65,7 @@ class Judged:
 
     @property
     def number(self) -> int:
-        """Of bases, in the condition that has fewest."""
+        """The number of bases, in the condition that has fewest."""
         return min(map(len, self.bases.values()))
 
 
@@ -97,7 +97,7 @@ def strength(said: Judged, condition: str, margin: float) -> tuple[float, int]:
 
 
 def verdict(record: dict, found: dict | None = None) -> str:
-    """In a word or a few: true or false for an exact claim, else what `judge` says."""
+    """The verdict in a word or a few: true or false for an exact claim, else what `judge` says."""
     if "verdict" in record:
         return record["verdict"]
     said = judge(record, found)

@@ -79,7 +79,7 @@ class Study:
         return [_copy(trial) for trial in self._trials]
 
     def ask(self) -> Trial | None:
-        """The next trial to evaluate; None when the searcher has no more.
+        """The next trial to evaluate, or None when the searcher has no more.
 
         Trials that were enqueued, or pending when a journal's study ended, come first.
         """
@@ -95,7 +95,7 @@ class Study:
         return _copy(trial)
 
     def tell(self, trial: Trial, value: float, error: str = "") -> Trial:
-        """Note the value of a trial; a value that is not finite means that it failed.
+        """Record the value of a trial; a value that is not finite means that the trial failed.
 
         Raises ValueError for a trial that is not pending in this study.
         """
@@ -137,9 +137,10 @@ class Study:
                    and configuration are pickled), or dask.distributed.Client(...).get_executor()
         workers    how many trials run at once (default: as many as a pool has)
 
-        The same call continues a study that was killed. A trial that raises or returns no finite
-        number is kept as failed. Ctrl-C ends the loop: what is finished is told, the rest stays
-        pending. With several workers proposals depend on the order in which results come in.
+        The same call continues a study that was killed. A trial that raises, or that returns
+        something other than a finite number, is kept as failed. Ctrl-C ends the loop: what is
+        finished is told, the rest stays pending. With several workers proposals depend on the order
+        in which results come in.
 
         A trial during which a process dies, this one or a worker, may have killed it. It runs once
         more, alone; the second time it is kept as failed. The journal counts across restarts.
@@ -245,7 +246,7 @@ class Study:
     def best(self) -> Trial:
         """The trial with the lowest value seen; raises ValueError if none has succeeded.
 
-        Where values are noisy it had luck: its value is biased low (`rescore`), and another trial
+        Where values are noisy it was lucky: its value is biased low (`rescore`), and another trial
         may be the better one to use (`recommended`).
         """
         done = [t for t in self._trials if t.state == "done" and not t.outside]
@@ -257,7 +258,7 @@ class Study:
 
     @property
     def recommended(self) -> Trial:
-        """The trial to use: the one that the searcher's model expects to be lowest, if it has one.
+        """The trial to use: the one that the searcher's model, if it has one, expects to be lowest.
 
         A searcher with a method recommend(space, trials) has a model, such as `bayesian.Bayes`; for
         other searchers it is `best`. Raises as `best` does.
@@ -280,7 +281,7 @@ class Study:
     def rescore(self, objective: Callable, *, top: int = 1, repeats: int = 8) -> pd.DataFrame:
         """Evaluate the best trials again with fresh seeds.
 
-        A winner's value is biased low: it was selected for being low.
+        A winner's value is biased low, since it was selected for being low.
 
         objective  (config, seed) -> number. One row per trial and seed: number, seed, value, and
         found, the value that the search saw. A failed evaluation is NaN.

@@ -339,7 +339,7 @@ class Sweep:
         return after
 
     def network(self, runs: Runs, row: int) -> nn.Module:
-        """One run as a module of its own, with the weights at which its rule is evaluated."""
+        """One run as a separate module, with the weights at which its rule is evaluated."""
         [theta], buffers = self._evaluated(runs[[row]])
         net = self._build(int(runs.seed[row]))
         nn.utils.vector_to_parameters(theta.clone(), net.parameters())
@@ -352,7 +352,7 @@ AT_ONCE = 1_000  # examples with several labels each, such as the tokens of a te
 
 
 def _pieces(split: Split) -> list[Split]:
-    """What is measured at once: a network's outputs for all places of a long text are many."""
+    """Pieces that are measured at once, since a network has many outputs for a long text."""
     if split.y.ndim < 2 or split.y.is_floating_point():
         return [split]
     return [split[i : i + AT_ONCE] for i in range(0, len(split), AT_ONCE)]
@@ -431,7 +431,7 @@ def sweep(
 
 
 def values_of(name: str, axis) -> list:
-    """A number, of Python, numpy or torch, or a sequence of them, as a list of Python numbers."""
+    """A number of Python, numpy or torch, or a sequence of them, as a list of Python numbers."""
     values = np.atleast_1d(np.asarray(axis))
     if values.ndim > 1 or not values.size or values.dtype.kind not in "iuf":
         raise ValueError(f"{name}={axis!r} is neither a number nor a list of numbers")

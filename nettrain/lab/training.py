@@ -183,8 +183,8 @@ def evaluated(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> It
 
     x  examples [n, ...] from which batch norm's statistics are computed there
 
-    Other networks than those of a rule with `averaging.readout` stay as they are; after the block
-    all are what they were.
+    Only networks of a rule with `averaging.readout` change; after the block all are what they
+    were.
     """
     if not getattr(optimizer, "averages", False):
         yield
