@@ -80,7 +80,7 @@ def min_max(x: Tensor, low: float = 0.0, high: float = 1.0) -> Scaling:
     """
     _check(x)
     if not -math.inf < low < high < math.inf or math.isinf(high - low):
-        raise ValueError(f"low={low} and high={high} are no interval; give low < high")
+        raise ValueError(f"low={low} and high={high} do not form an interval; give low < high")
     smallest, largest = wide(x).amin(0), wide(x).amax(0)
     return Scaling(smallest, _unless_constant(x, largest - smallest) / (high - low), low)
 

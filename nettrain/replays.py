@@ -117,5 +117,5 @@ def evenly(n: int, number: int) -> np.ndarray:
     block of 2ᵐ points is as even as its first 2ᵐ. Niederreiter 1987.
     """
     if n < 1 or n & (n - 1):
-        raise ValueError(f"n={n} is no power of two")
+        raise ValueError(f"n={n} is not a power of two")
     return np.arange(n) ^ (number % n)

@@ -18,7 +18,7 @@ def numbered(source: Data, size: int) -> Data:
     """
     classes = _classes(source.train)
     if size < classes or size % classes:
-        raise ValueError(f"size={size} is no multiple of {classes}, the number of classes")
+        raise ValueError(f"size={size} is not a multiple of {classes}, the number of classes")
     k = torch.arange(size, device=source.train.y.device)
     return replace(source, train=Split(k[:, None].to(source.train.x.dtype), k % classes))
 

@@ -187,7 +187,7 @@ class Choice:
             except ValueError as error:
                 if _alike(option, value):  # the right option, with a wrong number in it
                     raise error
-        raise ValueError(f"{name}={value!r} is none of {list(self.options)}")
+        raise ValueError(f"{name}={value!r} is not one of {list(self.options)}")
 
 
 Dimension = Real | Integer | Choice

@@ -327,7 +327,7 @@ def test_spreads_beyond_the_largest_number_are_refused():
     x = (2e-39 * numbers(0, 5000, 2)).float()
     with pytest.raises(ValueError, match="too little or much for torch.float32; multiply it"):
         pca_whitening(x)
-    with pytest.raises(ValueError, match="low=-1e[+]308 and high=1e[+]308 are no interval"):
+    with pytest.raises(ValueError, match="low=-1e[+]308 and high=1e[+]308 do not form an interval"):
         min_max(x, -1e308, 1e308)
     with pytest.raises(
         ValueError, match=r"features \[0, 1\] have a scale that is not in \(0, inf\)"

@@ -189,7 +189,7 @@ def test_every_fit_refuses_what_has_no_spread_or_no_numbers(fit, bad, error, mes
 
 
 MORE = [
-    (lambda: pre.min_max(x, 1, 1), "low=1 and high=1 are no interval"),
+    (lambda: pre.min_max(x, 1, 1), "low=1 and high=1 do not form an interval"),
     (lambda: pre.min_max(x, 0, math.nan), "low=0 and high=nan"),
     (lambda: pre.pca_whitening(x, eps=-1), r"eps=-1 is outside \[0, inf\)"),
     (lambda: pre.zca_whitening(x, eps=math.nan), r"eps=nan is outside"),

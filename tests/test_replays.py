@@ -109,5 +109,5 @@ def test_aligned_blocks_of_a_sobol_sequence_are_as_even_as_its_beginning():
     even = [qmc.discrepancy(points[evenly(256, k)[:16]]) for k in range(40)]
     chance = [qmc.discrepancy(np.random.default_rng(k).random((16, 3))) for k in range(40)]
     assert max(even) < np.mean(chance)
-    with pytest.raises(ValueError, match="n=12 is no power of two"):
+    with pytest.raises(ValueError, match="n=12 is not a power of two"):
         evenly(12, 0)
