@@ -14,6 +14,7 @@ import argparse
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import time
 import warnings
@@ -24,10 +25,12 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import mannwhitneyu
+from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import machine
-from benchmarks.search_problems import DIGITS, FUNCTIONS, digits, digits_curve
+from benchmarks.search_problems import DIGITS, FUNCTIONS, TEST, digits, digits_curve
 from nettrain.spaces import Integer
+from nettrain.trials import judge
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "_build" / "search.jsonl"
@@ -36,6 +39,7 @@ PROBLEMS = (*FUNCTIONS, "digits MLP")
 AT = (30, 50, 100)  # trials at which the regret is noted
 CPU_AT = (20, 50, 100)  # trials at which the time of a suggestion is noted: median of 10 around
 INITIAL = 10  # trials before an engine has a model
+JUDGES = 16  # fresh trainings of a recommended configuration
 
 # --------------------------------------------------------------------------- engines: ask and tell
 
@@ -72,6 +76,10 @@ class Nettrain:
     def ask(self):
         trial = self.study.ask()
         return trial, trial.config
+
+    def recommend(self):
+        """What its model expects to be lowest: values are noisy."""
+        return self.study.recommended.config
 
     def add(self, config, value):
         self.study.tell(self.study.enqueue(config), value)
@@ -179,8 +187,9 @@ ENGINES = {  # name: how to make one for a space and a seed
 def search(engine: str, problem: str, seed: int, trials: int) -> dict:
     """One search: the regret at AT trials, and the CPU seconds of suggestions at CPU_AT trials.
 
-    Regret on digits: validation loss of the best configuration so far, trained again with five
-    fresh seeds, since the lowest of n noisy losses is lower than what it promises.
+    What is judged is the configuration that an engine recommends: that with the lowest value so
+    far, unless its model says better. On digits, with no regret to be had, it is trained again with
+    JUDGES fresh seeds, and the mean of their test losses counts (`nettrain.trials.judge`).
     """
     if problem in FUNCTIONS:
         f, space, minimum = FUNCTIONS[problem]
@@ -189,7 +198,7 @@ def search(engine: str, problem: str, seed: int, trials: int) -> dict:
         space = DIGITS
         evaluate = lambda config, i: digits(config, 1000 * seed + i)
     searcher = ENGINES[engine](space, seed)
-    configs, values, cpu = [], [], []
+    configs, values, cpu, recommended = [], [], [], []
     for i in range(trials):
         start = time.process_time()
         token, config = searcher.ask()
@@ -199,11 +208,15 @@ def search(engine: str, problem: str, seed: int, trials: int) -> dict:
         searcher.tell(token, value)
         cpu.append(spent + time.process_time() - start)
         configs.append(config), values.append(value)
+        if i + 1 in AT:
+            own = getattr(searcher, "recommend", lambda: configs[int(np.argmin(values))])
+            recommended.append(dict(own()))
     if problem in FUNCTIONS:
-        regret = [min(values[:n]) - minimum for n in AT if n <= trials]
+        regret = [evaluate(config, 0) - minimum for config in recommended]
     else:
-        best = [configs[int(np.argmin(values[:n]))] for n in AT if n <= trials]
-        regret = [float(np.mean([digits(c, 10**6 + k) for k in range(5)])) for c in best]
+        tested = lambda configs, seeds: [digits(c, s, on=TEST) for c, s in zip(configs, seeds)]
+        fresh = range(10**6, 10**6 + JUDGES)
+        regret = judge(tested, recommended, fresh, worst=math.log(10)).mean(1).tolist()
     seconds = [float(np.median(cpu[n - 10 : n])) for n in CPU_AT if n <= trials]
     record = {"engine": engine, "problem": problem, "seed": seed, "regret": regret, "cpu": seconds}
     return record | {"trials": trials, "cpu_total": sum(cpu)}
@@ -433,6 +446,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=50)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(1)  # numpy's and scipy's, too: threads that wait for each other cost CPU time
     if args.what == "run":
         run(args.engines, args.problems, args.seeds, args.trials)
     else:

@@ -84,10 +84,11 @@ _data = load_digits()
 _order = torch.randperm(len(_data.data), generator=torch.Generator().manual_seed(0))
 _x = torch.tensor(_data.data / 16.0, dtype=torch.float32)[_order]
 _y = torch.tensor(_data.target)[_order]
+VALID, TEST = slice(800, 1300), slice(1300, None)
 
 
-def digits_curve(config, seed, epochs, batch=64):
-    """Validation loss after each epoch of a one-hidden-layer MLP trained by SGD on 800 digits."""
+def digits_curve(config, seed, epochs, batch=64, on=VALID):
+    """Loss after each epoch of a one-hidden-layer MLP trained by SGD on 800 digits."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         width, cap = 2 ** int(config["log2_width"]), math.log(10.0)
@@ -106,10 +107,10 @@ def digits_curve(config, seed, epochs, batch=64):
                 optimizer.step()
             net.eval()
             with torch.no_grad():
-                loss = nn.functional.cross_entropy(net(_x[800:]), _y[800:]).item()
+                loss = nn.functional.cross_entropy(net(_x[on]), _y[on]).item()
             losses.append(min(loss, cap) if math.isfinite(loss) else cap)
         return losses
 
 
-def digits(config, seed, epochs=12):
-    return digits_curve(config, seed, epochs)[-1]
+def digits(config, seed, epochs=12, on=VALID):
+    return digits_curve(config, seed, epochs, on=on)[-1]
