@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nettrain.checks import check_range
 from nettrain.normalization import BatchNorm, LayerNorm
 
 
@@ -50,6 +51,36 @@ class Concat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+class Scale(nn.Module):
+    """y = s x with one trained number s, `start` at the start.
+
+    Behind a residual branch, from s = 0: De & Smith 2020, who call it SkipInit. Raises ValueError
+    unless start is finite.
+    """
+
+    def __init__(self, start: float = 1.0):
+        super().__init__()
+        check_range("start", start, "(-inf, inf)")
+        self.s = nn.Parameter(torch.full((1,), float(start)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.s * x
+
+    def extra_repr(self) -> str:
+        return f"s={self.s.item():g}"
+
+
+class Shift(nn.Module):
+    """y = x + b with one trained number b, 0 at the start."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b
 
 
 class Pad(nn.Module):
@@ -102,6 +133,28 @@ def preactivation(n: int, *, layer: Callable = conv) -> Residual:
     F = norm, ReLU, layer, norm, ReLU, layer. He et al. 2016b.
     """
     return Residual(nn.Sequential(before(n, n, layer=layer), before(n, n, layer=layer)))
+
+
+def unnormalized(n: int, *, layer: Callable = conv, start: float = 1.0) -> Residual:
+    """y = x + s F(x) with F = ReLU, layer, ReLU, layer: `preactivation` without its norms.
+
+    start  s is one trained number that starts here; 0 is SkipInit
+
+    De & Smith 2020. Give a layer with a bias, as nn.Linear: there is no other.
+    """
+    return Residual(nn.Sequential(nn.ReLU(), layer(n, n), nn.ReLU(), layer(n, n), Scale(start)))
+
+
+def shifted(n: int, *, layer: Callable = conv) -> Residual:
+    """y = x + s F(x) with F as in `unnormalized`, and a trained number before each of its parts.
+
+        F(x) = W₂ (ReLU(W₁ (ReLU(x + b₁) + b₂) + b₃) + b₄) + b₅
+
+    The block for `initializers.fixup`. Zhang et al. 2019, with the order of `preactivation`.
+    """
+    first = [Shift(), nn.ReLU(), Shift(), layer(n, n)]
+    second = [Shift(), nn.ReLU(), Shift(), layer(n, n)]
+    return Residual(nn.Sequential(*first, *second, Scale(), Shift()))
 
 
 def dense(n_in: int, growth: int, *, layer: Callable = conv) -> Concat:

@@ -167,6 +167,33 @@ def looks_linear(net: nn.Module, scheme: Scheme = orthogonal, *, generator=None)
     return net
 
 
+@torch.no_grad()
+def fixup(net: nn.Module, scheme: Scheme = he, *, generator=None) -> nn.Module:
+    """Weights for a residual network without norms, whose steps change it as much at any depth.
+
+        W = L^(−1/(2m−2)) V in a residual branch of m layers, L branches; W = V elsewhere
+        W = 0 in the last layer of each branch, and in the network's last layer
+
+    with V drawn by the scheme; biases become zero. A branch is the `body` of a module, as in
+    `blocks.Residual`. Returns the network. Zhang et al. 2019. Raises ValueError for a network
+    without a branch and for a branch with fewer than two linear or convolution layers, and what
+    `initialize` raises.
+    """
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    layers = lambda part: [m for m in part.modules() if isinstance(m, kinds)]
+    branches = [layers(m.body) for m in net.modules() if hasattr(m, "body")]
+    if not branches or min(map(len, branches)) < 2:
+        counts = [len(branch) for branch in branches]
+        raise ValueError(f"branches of {counts} layers: give residual branches of two or more")
+    initialize(net, scheme, generator=generator)
+    for branch in branches:
+        for layer in branch[:-1]:
+            layer.weight.mul_(len(branches) ** (-1 / (2 * len(branch) - 2)))
+        branch[-1].weight.zero_()
+    layers(net)[-1].weight.zero_()
+    return net
+
+
 def _draw(layer: nn.Module, scheme: Scheme, generator) -> Tensor:
     """A weight for the layer: the scheme is called once for each group of a convolution."""
     groups = getattr(layer, "groups", 1)

@@ -1,6 +1,7 @@
 """Normalization inside a network: by batch, layer, weight or neighbouring channels.
 
 `normalize` is the equation; the layers differ in the axis along which they take mean and variance.
+`DynamicTanh` and `DynamicErf` stand in a norm's place and take no statistics at all.
 Parameters and results are those of torch.nn's layers; ε stands inside the root, as in the papers.
 So a variance far below ε counts as none, as in torch; one beyond the largest number gives zeros.
 Numbers of half precision (float16, bfloat16) are computed with in float32; results have the dtype
@@ -182,6 +183,54 @@ class RMSNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.gamma)}, eps={self.eps}"
+
+
+class DynamicTanh(nn.Module):
+    """Squash each number by itself, in the place of a norm: no statistics of anything.
+
+        yᵢⱼ = γⱼ tanh(α xᵢⱼ) + βⱼ
+
+    [..., d] -> [..., d]. α is one trained number, `alpha` at the start. Zhu et al. 2025, who call
+    it DyT. Raises ValueError for another d and unless alpha > 0.
+    """
+
+    def __init__(self, d: int, *, alpha: float = 0.5):
+        super().__init__()
+        _check_numbers(d, 0.0)
+        check_range("alpha", alpha, "(0, inf)")
+        self.alpha = nn.Parameter(torch.full((1,), float(alpha)))
+        self.gamma, self.beta = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = check_floats("x", x).dtype
+        if not x.ndim or x.shape[-1] != len(self.gamma):
+            raise ValueError(f"x has shape {list(x.shape)}, but d={len(self.gamma)}: [..., d]")
+        return (self.gamma * self.squash(wide(x)) + self.beta).to(dtype)
+
+    def squash(self, x: Tensor) -> Tensor:
+        """tanh(α x), between −1 and 1."""
+        return torch.tanh(self.alpha * x)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.gamma)}, alpha={self.alpha.item():g}"
+
+
+class DynamicErf(DynamicTanh):
+    """Like `DynamicTanh`, with the error function in place of tanh, and a shift inside.
+
+        yᵢⱼ = γⱼ erf(α xᵢⱼ + s) + βⱼ
+
+    s is one trained number, 0 at the start. Chen et al. 2025, who call it Derf. Raises what
+    `DynamicTanh` raises.
+    """
+
+    def __init__(self, d: int, *, alpha: float = 0.5):
+        super().__init__(d, alpha=alpha)
+        self.shift = nn.Parameter(torch.zeros(1))
+
+    def squash(self, x: Tensor) -> Tensor:
+        """erf(α x + s), between −1 and 1."""
+        return torch.erf(self.alpha * x + self.shift)
 
 
 class GroupNorm(nn.Module):

@@ -1,5 +1,7 @@
 """Blocks against torch's own functions written out; their cost against hand counts and torch's."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -104,6 +106,21 @@ CASES = {  # block, input, the same from its weights
             + bn(by_groups(bn(each_channel(shuffled(F.relu(bn(by_groups(x, A, 2))), 2), B)), C, 2))
         ),
     ),
+    "unnormalized": (
+        blocks.unnormalized(4, start=0.25),
+        (3, 4, 5, 5),
+        lambda x, A, B: x + 0.25 * conv3(F.relu(conv3(F.relu(x), A)), B),
+    ),
+    "unnormalized, linear": (
+        blocks.unnormalized(4, layer=linear),
+        (7, 4),
+        lambda x, A, B: x + F.linear(F.relu(F.linear(F.relu(x), A)), B),
+    ),
+    "shifted": (
+        blocks.shifted(4),
+        (3, 4, 5, 5),
+        lambda x, A, B: x + conv3(F.relu(conv3(F.relu(x), A)), B),
+    ),
     "squeeze_excitation": (
         blocks.squeeze_excitation(8, reduction=4),
         (3, 8, 5, 5),
@@ -142,6 +159,27 @@ def test_a_block_is_its_formula(name):
             nn.init.zeros_(part.bias)
     x = randn(*shape)
     torch.testing.assert_close(block(x), formula(x, *weights(block)), rtol=0, atol=1e-12)
+
+
+def test_a_shifted_block_has_a_number_before_each_part_and_one_behind_the_branch():
+    block, x = blocks.shifted(4, layer=linear).double(), randn(7, 4)
+    A, B = weights(block)
+    numbers = [p for p in block.parameters() if p.ndim == 1]
+    assert [p.tolist() for p in numbers] == [[0], [0], [0], [0], [1], [0]]
+    for p in numbers:
+        p.data = randn(1)
+    a, b, c, d, s, e = numbers
+    h = F.relu(F.linear(F.relu(x + a) + b, A) + c) + d
+    torch.testing.assert_close(block(x), x + s * F.linear(h, B) + e, rtol=0, atol=1e-12)
+
+
+def test_a_block_that_starts_at_zero_is_the_identity_and_moves_its_number_only():
+    block, x = blocks.unnormalized(4, layer=nn.Linear, start=0).double(), randn(7, 4)
+    assert torch.equal(block(x), x)
+    (block(x) * randn(7, 4)).sum().backward()
+    gradients = {k: p.grad.abs().max().item() for k, p in block.named_parameters()}
+    assert gradients.pop("body.4.s") > 0 and set(gradients.values()) == {0.0}
+    assert repr(block.body[4]) == "Scale(s=0)"
 
 
 def test_squeeze_excitation_is_that_of_torchvision_written_with_convolutions():
@@ -251,6 +289,7 @@ def test_a_residual_block_whose_last_norm_has_scale_zero_is_the_identity_on_posi
     "wrong, message",
     [
         (lambda: blocks.shuffle(12, 2), "c=12 is not a multiple of 4 · groups=8"),
+        (lambda: blocks.Scale(float("inf")), r"start=inf is outside \(-inf, inf\)"),
         (lambda: blocks.Pad(4, 3), "c_out=3 is less than c_in=4: zeros can only be added"),
         (
             lambda: blocks.SqueezeExcitation(8),
@@ -263,6 +302,15 @@ def test_a_residual_block_whose_last_norm_has_scale_zero_is_the_identity_on_posi
 def test_errors_name_the_argument(wrong, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         wrong()
+
+
+@pytest.mark.parametrize("block", [partial(blocks.unnormalized, start=0.5), blocks.shifted])
+def test_blocks_without_norms_are_the_same_alone_and_in_a_sweep(block):
+    source = digits().to(torch.float64)
+    ends = lambda: (nn.Linear(64, 5), nn.Linear(5, 10))
+    model = lambda: nn.Sequential(nn.Flatten(), (e := ends())[0], block(5, layer=linear), e[1])
+    sweep = Sweep(model, sgd, source, batch=32, dtype=torch.float64)
+    assert_law(sweep, *sweep.advance(sweep.start([1, 2], lr=[0.1, 0.3]), 4))
 
 
 def test_a_tower_is_the_same_alone_and_in_a_sweep():

@@ -10,6 +10,7 @@ from scipy import stats
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
+from nettrain import blocks
 from nettrain import initializers as init
 from nettrain import normalization as norm
 from nettrain.lab import training
@@ -259,6 +260,64 @@ REFUSED = [
 def test_errors_say_what_is_wrong(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
+
+
+def branched(depth, block=blocks.shifted):
+    middle = [block(6, layer=nn.Linear) for _ in range(depth)]
+    return nn.Sequential(nn.Linear(7, 6), *middle, nn.ReLU(), nn.Linear(6, 3))
+
+
+class Three(nn.Sequential):
+    """A branch of three layers."""
+
+    def __init__(self, n, layer):
+        body = nn.Sequential(layer(n, n), nn.ReLU(), layer(n, n), nn.ReLU(), layer(n, n))
+        super().__init__(blocks.Residual(body))
+
+
+@pytest.mark.parametrize("depth", [1, 4, 9])
+@pytest.mark.parametrize("block, layers", [(blocks.shifted, 2), (Three, 3)])
+def test_fixup_scales_a_branch_and_empties_its_last_layer(depth, block, layers):
+    net = init.fixup(branched(depth, block), generator=seeded(3))
+    same = init.initialize(branched(depth, block), init.he, generator=seeded(3))
+    kinds = lambda part: [m for m in part.modules() if isinstance(m, nn.Linear)]
+    factor = depth ** (-1 / (2 * layers - 2))
+    pairs = list(zip(kinds(net), kinds(same), strict=True))
+    assert torch.equal(pairs[0][0].weight, pairs[0][1].weight)
+    for k, (ours, he) in enumerate(pairs[1:-1]):
+        share = 0 if k % layers == layers - 1 else factor
+        torch.testing.assert_close(ours.weight, share * he.weight)
+    assert not pairs[-1][0].weight.any() and pairs[-1][1].weight.any()
+    assert not any(m.bias.any() for m in kinds(net))
+
+
+@pytest.mark.parametrize("block, layers", [(blocks.shifted, 2), (Three, 3)])
+def test_with_fixup_a_step_changes_the_branches_as_much_at_any_depth(block, layers):
+    """The sum over branches of the squared gradient of their last weights, with any last layer."""
+    x, sizes = torch.randn(200, 7, generator=seeded(1)).double(), {}
+    for depth in (4, 64):
+        nets = [init.fixup(branched(depth, block), generator=seeded(k)).double() for k in range(8)]
+        for net in nets:
+            net[-1].weight.data = init.he((3, 6), generator=seeded(5)).double()
+            net(x).square().mean().backward()
+        last = [p for net in nets for k, p in net.named_parameters() if not p.any() and p.ndim > 1]
+        assert len(last) == 8 * depth
+        sizes[depth] = sum(p.grad.square().sum().item() for p in last)
+    assert sizes[64] / sizes[4] == pytest.approx(1, rel=0.15)  # 16 with He weights in the branches
+
+
+@pytest.mark.parametrize(
+    "net, counts",
+    [
+        (mlp([7, 6, 3]), r"\[\]"),
+        (nn.Sequential(blocks.Residual(nn.Linear(6, 6)), nn.Linear(6, 3)), r"\[1\]"),
+    ],
+)
+def test_fixup_wants_branches_of_two_layers_and_changes_nothing_else(net, counts):
+    before = [p.clone() for p in net.parameters()]
+    with pytest.raises(ValueError, match=f"^branches of {counts} layers: give residual branches"):
+        init.fixup(net)
+    assert all(map(torch.equal, before, net.parameters()))
 
 
 DEEP = [mlp([7, 6, 4, 3]), mlp([7, *[6] * 8, 3], norm=norm.BatchNorm)]

@@ -4,9 +4,11 @@ import copy
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import special
 from sweep_law import assert_law, random_data
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -362,6 +364,71 @@ def test_torchs_norms_tell_wrong_ones_apart(name):
             assert_same(layer, torchs(layer), x)
 
 
+# ------------------------------------------------------------------------ squashed, not normalized
+
+SQUASHED = {"tanh": norm.DynamicTanh, "erf": norm.DynamicErf}
+
+
+def squashed(kind, *, alpha=0.7):
+    """A layer in float64 with random γ, β and, for erf, a random shift."""
+    layer = SQUASHED[kind](5, alpha=alpha).double()
+    for p in (layer.gamma, layer.beta, *([layer.shift] if kind == "erf" else [])):
+        p.data = randn(*p.shape)
+    return layer
+
+
+@pytest.mark.parametrize("alpha", [0.125, 0.5, 2.0])
+@pytest.mark.parametrize("shape", SEQUENCES)
+@pytest.mark.parametrize("kind", SQUASHED)
+def test_a_squashed_number_is_numpys_and_its_slope_the_formulas(kind, shape, alpha):
+    layer, x = squashed(kind, alpha=alpha), 3 * randn(*shape)
+    z, gamma = alpha * x.numpy(), layer.gamma.detach().numpy()
+    if kind == "tanh":
+        value, slope = np.tanh(z), 1 / np.cosh(z) ** 2
+    else:
+        z = z + layer.shift.item()
+        value, slope = special.erf(z), 2 / math.sqrt(math.pi) * np.exp(-(z**2))
+    a, weights = x.clone().requires_grad_(), randn(*shape)
+    y = layer(a)
+    exact(y, torch.as_tensor(gamma * value + layer.beta.detach().numpy()))
+    dx, d_alpha, d_gamma, d_beta = gradients(y, weights, a, layer.alpha, layer.gamma, layer.beta)
+    inner = weights.numpy() * gamma * slope
+    exact(dx, torch.as_tensor(inner * alpha))
+    exact(d_alpha, torch.as_tensor([(inner * x.numpy()).sum()]))
+    exact(d_gamma, (weights * torch.as_tensor(value)).reshape(-1, 5).sum(0))
+    exact(d_beta, weights.reshape(-1, 5).sum(0))
+    if kind == "erf":
+        exact(gradients(layer(x), weights, layer.shift)[0], torch.as_tensor([inner.sum()]))
+
+
+@pytest.mark.parametrize("kind", SQUASHED)
+def test_small_numbers_pass_a_squashing_along_a_line_and_large_ones_stop(kind):
+    layer, x = SQUASHED[kind](5, alpha=0.5).double(), randn(4, 5)
+    slope = 0.5 if kind == "tanh" else 1 / math.sqrt(math.pi)
+    torch.testing.assert_close(layer(1e-4 * x), slope * 1e-4 * x, rtol=1e-7, atol=0)
+    exact(layer(1e4 * x), x.sign())
+    exact(gradients(layer(big := (1e4 * x).requires_grad_()), randn(4, 5), big)[0], 0 * x)
+
+
+def test_the_starts_are_those_of_the_papers():
+    for kind, letters in (("tanh", {"alpha"}), ("erf", {"alpha", "shift"})):
+        layer = SQUASHED[kind](5)
+        values = {k: p.tolist() for k, p in layer.named_parameters()}
+        assert values.keys() == {"gamma", "beta"} | letters
+        assert values["gamma"] == [1] * 5 and values["beta"] == [0] * 5
+        assert values["alpha"] == [0.5] and values.get("shift", [0]) == [0]
+        assert repr(layer).endswith("(5, alpha=0.5)")
+
+
+@pytest.mark.parametrize("kind", SQUASHED)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_squashing_in_half_precision_is_computed_in_float32(kind, dtype):
+    layer, x = SQUASHED[kind](6), randn(4, 6).to(dtype)
+    torch.testing.assert_close(layer(x), layer(x.float()).to(dtype), rtol=0, atol=0)
+    with pytest.raises(TypeError, match="x is torch.int64; give floating point numbers"):
+        layer(torch.ones(4, 6, dtype=torch.int64))
+
+
 # ------------------------------------------------------------------------ weight norm
 
 
@@ -490,6 +557,8 @@ NETS = {
     "batch norm, 2-d, and local response norm": (convolutions, images),
     "layer norm": (partial(mlp, [6, 5, 3], norm=norm.LayerNorm), flat),
     "RMS norm": (partial(mlp, [6, 5, 3], norm=norm.RMSNorm), flat),
+    "dynamic tanh": (partial(mlp, [6, 5, 3], norm=norm.DynamicTanh), flat),
+    "dynamic erf": (partial(mlp, [6, 5, 3], norm=norm.DynamicErf), flat),
     "group norm": (partial(mlp, [6, 6, 4, 3], norm=partial(norm.GroupNorm, groups=2)), flat),
     "group norm, 2-d": (grouped_convolutions, images),
     "layer-normalized recurrent cell": (Reader, signals),
@@ -527,6 +596,11 @@ REFUSED = [
     (lambda: norm.RMSNorm(3, eps=-1), r"eps=-1 is outside \[0, inf\)"),
     (lambda: norm.RMSNorm(1)(torch.ones(2, 3)), r"shape \[2, 3\], but d=1: \[..., d\]"),
     (lambda: norm.RMSNorm(1)(torch.tensor(1.0)), r"shape \[\], but d=1: \[..., d\]"),
+    (lambda: norm.DynamicTanh(0), "d=0 must be a positive"),
+    (lambda: norm.DynamicTanh(3, alpha=0), r"alpha=0 is outside \(0, inf\)"),
+    (lambda: norm.DynamicErf(3, alpha=math.nan), r"alpha=nan is outside \(0, inf\)"),
+    (lambda: norm.DynamicTanh(1)(torch.ones(2, 3)), r"shape \[2, 3\], but d=1: \[..., d\]"),
+    (lambda: norm.DynamicErf(1)(torch.tensor(1.0)), r"shape \[\], but d=1: \[..., d\]"),
     (lambda: norm.GroupNorm(0, 1), "d=0 must be a positive"),
     (lambda: norm.GroupNorm(6, 4), "groups=4 does not divide d=6 channels"),
     (lambda: norm.GroupNorm(6, 0), "groups=0 does not divide d=6 channels"),
