@@ -146,9 +146,9 @@ def unnormalized(n: int, *, layer: Callable = conv, start: float = 1.0) -> Resid
 
 
 def shifted(n: int, *, layer: Callable = conv) -> Residual:
-    """y = x + s F(x) with F as in `unnormalized`, and a trained number before each of its parts.
+    """y = x + F(x) with the F of `unnormalized`, and a trained number added before each part.
 
-        F(x) = W₂ (ReLU(W₁ (ReLU(x + b₁) + b₂) + b₃) + b₄) + b₅
+        F(x) = s W₂ (ReLU(W₁ (ReLU(x + b₁) + b₂) + b₃) + b₄) + b₅,  at the start s = 1 and b = 0
 
     The block for `initializers.fixup`. Zhang et al. 2019, with the order of `preactivation`.
     """

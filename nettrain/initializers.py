@@ -174,7 +174,8 @@ def fixup(net: nn.Module, scheme: Scheme = he, *, generator=None) -> nn.Module:
         W = L^(−1/(2m−2)) V in a residual branch of m layers, L branches; W = V elsewhere
         W = 0 in the last layer of each branch, and in the network's last layer
 
-    with V drawn by the scheme; biases become zero. A branch is the `body` of a module, as in
+    with V drawn by the scheme; biases become zero. With a last layer of zeros the very first step
+    moves that layer alone. A branch is the `body` of a module, as in
     `blocks.Residual`. Returns the network. Zhang et al. 2019. Raises ValueError for a network
     without a branch and for a branch with fewer than two linear or convolution layers, and what
     `initialize` raises.
