@@ -47,18 +47,27 @@ def sides(record: dict, only=()) -> list[str]:
 
 
 def decisions() -> str:
-    """All decisions, by topic: the advice, its outcome, the numbers, how far they reach."""
+    """All decisions, by topic: the advice, its outcome, the numbers, how far they reach.
+
+    What to do stands before what to skip; what is not known is folded.
+    """
     records = build.read_json(build.ROOT / "nettrain" / "evidence.json")
     parts, total = [], Counter()
     for part in yaml.safe_load((build.ROOT / "_data" / "decisions.yml").read_text()):
         parts.append(f"## {part['part']}\n")
-        rows = []
+        rows = {word: [] for word in OUTCOMES}
         for decision in part["decisions"]:
             record = records[decision["claim"]]
             found = outcome(sides(record, decision.get("only", ())), decision.get("wants", "for"))
             total[found] += 1
-            rows.append(card(decision["advice"], found, record))
-        parts.append("```{raw} html\n" + "\n".join(rows) + "\n```\n")
+            rows[found].append(card(decision["advice"], found, record))
+        unknown = rows.pop("not known")
+        lines = [line for some in rows.values() for line in some]
+        if unknown:
+            count = f"{len(unknown)} question{'s' * (len(unknown) > 1)}"
+            summary = f"<summary>Not known: {count} that our data have not settled</summary>"
+            lines += [f'<details class="nt-unknown">{summary}', *unknown, "</details>"]
+        parts.append("```{raw} html\n" + "\n".join(lines) + "\n```\n")
     counts = [f"{total[word]} times *{word}*" for word in OUTCOMES if total[word]]
     return f"{total.total()} decisions: {', '.join(counts)}.\n\n" + "\n".join(parts)
 

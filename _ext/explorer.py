@@ -66,7 +66,7 @@ def row(record: dict, part: str) -> str:
     facts = {"part": part, "verdict": kind, "strength": strength(record, said)}
     facts["factor"] = "|".join(record["factors"])
     data = " ".join(f'data-{k}="{html.escape(v)}"' for k, v in facts.items())
-    says = f'<a href="{page}.html#{key}">{key}</a> {html.escape(record["says"])}'
+    says = f'<a href="{page}.html#{key}"><b>{key}</b> {html.escape(record["says"])}</a>'
     cells = "".join(f"<td>{x}</td>" for x in (says, cards.badge(word), plots(record, said)))
     return f'<tr id="{key}" {data}>{cells}</tr>'
 
@@ -101,7 +101,8 @@ def plots(record: dict, said) -> str:
     if len(names) == 1:
         lines.append(f"<small>{html.escape(effect)}</small>")
     else:
-        lines.append(f"<small>{counted(said)}</small>")
+        drawn = f"; the {SHOWN} farthest from zero are drawn" if len(names) > SHOWN else ""
+        lines.append(f"<small>{counted(said)}{drawn}</small>")
     return "".join(lines)
 
 

@@ -448,7 +448,9 @@ def surprises() -> str:
         f"Of {sides.total()} comparisons, each drawn again with other data, {sides['for']} went as "
         f"claimed, {sides['against']} the other way, {sides['same']} made no difference that "
         f"matters, {sides['open']} stayed open; of {len(exact)} exact statements "
-        f"{exact.count('false')} turned out false. Some of them:"
+        f"{exact.count('false')} turned out false. Some of them, with bars to the right where a "
+        f"comparison went as claimed, to the left where it went the other way, and grey where the "
+        f"difference is too small to matter:"
     )
     table = f'<table class="nt-claims"><tbody>{"".join(rows)}</tbody></table>'
     return f"{text}\n\n```{{raw}} html\n{table}\n```"

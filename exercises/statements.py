@@ -5,6 +5,7 @@ folded; solutions carry the class no-search, by which `_ext/unsearched.py` keeps
 search.
 """
 
+import ast
 from pathlib import Path
 
 from exercises import lessons
@@ -28,6 +29,14 @@ def points(number: int) -> str:
     return f"{number} point" + "s" * (number != 1)
 
 
+def unwritten(stub: str) -> str:
+    """Functions that have a docstring and nothing else, as the notebook hands them out."""
+    lines = stub.splitlines()
+    for function in reversed(ast.parse(stub).body):
+        lines.insert(function.end_lineno, "    raise NotImplementedError()")
+    return "\n".join(lines)
+
+
 def dropdown(title: str, content: str, *options: str) -> str:
     return "\n".join([f":::{{dropdown}} {title}", *options, "", content.strip(), ":::"])
 
@@ -45,6 +54,8 @@ def page(id: str) -> str:
         f"Read first: {lectures}. "
         f"{points(by_laws)} by laws, {lesson.words} by hand. "
         "How marks are given: {doc}`../index`.",
+        "Work in the notebook, on Colab or on your own machine. Or write the functions in a file "
+        "beside a clone of the repository: the last lines of each part are its checks.",
         lesson.statement,
     ]
     for part in lesson.parts:
@@ -55,8 +66,11 @@ def page(id: str) -> str:
         )
         text.append(f"*{points(part.points).capitalize()}{by_hand}.* {asked}".strip())
         if part.stub:
-            text.append(f"```python\n{part.stub}\n```")
-            text.append("\n".join(f"- ({law.points}) {law.statement}" for law in part.laws))
+            text.append(f"```python\n{unwritten(part.stub)}\n```")
+            text.append("\n".join(f"- {points(law.points)}: {law.statement}" for law in part.laws))
+            calls = [f'check("{id}", globals(), "{name}")' for name in part.functions]
+            lines = "\n".join(["from exercises import check", "", *calls])
+            text.append(f"```python\n{lines}\n```")
         text += [dropdown(f"Hint {n}", hint) for n, hint in enumerate(part.hints, 1)]
         solution = f"```python\n{part.solution.rstrip()}\n```" if part.stub else part.solution
         if part.rubric:

@@ -158,13 +158,13 @@ def test_a_claim_of_one_condition_is_told_in_sentences():
     made = claimed("", factors=[], reads="the loss is {} <lower|higher>", unit="%")
     found = stored(made, {"": [1.0, 1.0, 1.0, 0.4]}, amended=1)
     text = cards.told(made, found)
-    assert text.startswith("T1a: open. The loss is 0.85 % [0.37, 1.33] lower; leans this way. ")
+    assert text.startswith("T1a: open. The loss is 0.85 % [0.37, 1.33] lower; leaning this way. ")
     assert "3 of 4 bases agree; a new one would with probability 0.82." in text
     assert "At half the margin: supported." in text
     assert text.endswith("Amended once. Toy <data>.")
     card = cards.verdict(made, found)
     assert "<table>" not in card
-    assert "leans this way, 3 of 4 bases agree." in words(card) and card.count("nt-base") == 4
+    assert "leaning this way, 3 of 4 bases agree." in words(card) and card.count("nt-base") == 4
     assert "This page's own run: 0.90 % [0.50, 1.30], 32 pairs." in words(card)
     assert "← higher ▒ too small to matter lower →" in words(card)
 

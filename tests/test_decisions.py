@@ -87,6 +87,8 @@ def test_the_page_has_each_decision_once_with_its_outcome():
         sign, kind = decisions.OUTCOMES[found]
         assert f"nt-{kind}" in card and f"</span> {found.capitalize()}</span>" in card
         assert f'.html#{d["claim"]}"' in card
+        folded = "<details" in page[: page.index(card)].split("```{raw} html")[-1]
+        assert folded == (found == "not known")
     total = page.split(" decisions")[0]
     assert int(total) == len(ALL) == sum(int(n) for n in _counts(page))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import exercises
-from exercises import blank, lessons
+from exercises import blank, lessons, statements
 from exercises.grading.files import notebook_name
 from exercises.laws import (
     DRAWS,
@@ -686,7 +686,12 @@ def test_the_page_shows_the_task_and_folds_the_rest(id):
             code = [x.strip() for x in region.split("\n") if x.strip().startswith("return")]
             assert code and not any(line in shown.split("\n") for line in code)
     for law in load(id).laws:
-        assert f"- ({law.points}) {law.statement}" in shown
+        assert f"- {statements.points(law.points)}: {law.statement}" in shown
+        assert f'\ncheck("{id}", globals(), "{law.part}")\n' in shown
+    stubs = re.findall(r"(?s)```python\n(def .*?)\n```", shown)
+    assert len(stubs) == sum(bool(part.stub) for part in lessons.read(id).parts)
+    for function in (f for stub in stubs for f in ast.parse(stub).body):
+        assert ast.get_docstring(function) and isinstance(function.body[-1], ast.Raise)
 
 
 @each_exercise

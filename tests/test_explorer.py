@@ -25,7 +25,7 @@ def test_a_row_leads_to_its_card_and_says_what_came_out(monkeypatch):
     row = explorer.row(made, "Choices")
     start = '<tr id="T1a" data-part="Choices" data-verdict="depends" '
     assert row.startswith(start + 'data-strength="one to three margins" data-factor="rule">')
-    assert '<a href="losses.html#T1a">T1a</a> A &lt;b&gt;.' in row
+    assert '<a href="losses.html#T1a"><b>T1a</b> A &lt;b&gt;.</a>' in row
     assert "± Depends on rule 2 conditions: 1 beyond the margin, 1 beyond" in words(row)
     assert row.count("<svg") == 2
 

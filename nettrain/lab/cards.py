@@ -11,8 +11,8 @@ STATES = {
     "above": "beyond the margin",
     "below": "beyond the margin, the other way",
     "alike": "within the margins",
-    "leans +": "leans this way",
-    "leans −": "leans the other way",
+    "leans +": "leaning this way",
+    "leans −": "leaning the other way",
     "open": "open",
     "degenerate": "the same numbers",
 }
@@ -171,7 +171,7 @@ def _strength(record: dict, said: Judged, condition: str) -> str:
 def _sensitivity(said: Judged) -> str:
     """The verdicts at half and at twice the margin, where they differ."""
     other = [
-        f"at {size} the margin: {said.sensitivity[k]}"
+        f"at {size} the margin: {_readable(said.sensitivity[k])}"
         for k, size in ((0.5, "half"), (2.0, "twice"))
         if said.sensitivity[k] != said.verdict
     ]
@@ -209,6 +209,11 @@ def _upper(text: str) -> str:
     return text[0].upper() + text[1:] if text[0].isascii() else text
 
 
+def _readable(verdict: str) -> str:
+    """A verdict in which the factor "against" is what it names, the other side."""
+    return verdict.replace("depends on against", "depends on the other side")
+
+
 def label(condition: str) -> str:
     """The name of a condition for readers."""
     return condition.replace(" | ", ", ")
@@ -217,7 +222,7 @@ def label(condition: str) -> str:
 def told(record: dict, found: dict | None = None) -> str:
     """A verdict with its numbers as one line of text."""
     lines = _lines(record, replications.judge(record, found))
-    head = f"{record['id']}: {replications.verdict(record, found)}."
+    head = f"{record['id']}: {_readable(replications.verdict(record, found))}."
     return " ".join([head, *lines, record["scope"]])
 
 
@@ -318,7 +323,7 @@ SIGNS = {
 def badge(word: str) -> str:
     """A verdict as a sign and its words."""
     kind = replications.kind(word)
-    return tag(kind.replace(" ", "-"), SIGNS[kind], _upper(word))
+    return tag(kind.replace(" ", "-"), SIGNS[kind], _upper(_readable(word)))
 
 
 def tag(kind: str, sign: str, words: str) -> str:
