@@ -38,7 +38,9 @@ def explorer() -> str:
     text = (
         f'<form class="nt-explorer" hidden>{form}<output role="status"></output></form>\n'
         f'<table class="nt-claims"><thead>{head}</thead><tbody>\n{chr(10).join(rows)}\n</tbody>'
-        "</table>"
+        "</table>\n"
+        '<p class="nt-print">On paper each claim stands in its lecture; the table of all is part '
+        "of the pages on the web.</p>"
     )
     return f"```{{raw}} html\n{text}\n```"
 
