@@ -11,6 +11,8 @@ from sphinx.errors import ExtensionError
 
 from _ext.dependencies import ROOT
 
+ALT = "A figure of this lecture, which is described at its place below."  # not told twice
+
 
 class Opening(nodes.container):
     """A figure of the lecture, ahead of its place."""
@@ -33,7 +35,7 @@ def show(app, doctree) -> None:
         missing = f"figure {name}" if figure is None else '"In short"'
         raise ExtensionError(f"_data/openings.yml: {docname} has no {missing}")
     image = next(figure.findall(nodes.image)).deepcopy()
-    image["alt"] = ""  # the figure is described at its place; nobody should hear it twice
+    image["alt"] = ALT
     caption = next(figure.findall(nodes.caption))
     link = pending_xref(
         "", reftype="numref", refdomain="std", reftarget=name, refdoc=docname, refexplicit=False

@@ -448,9 +448,10 @@ def surprises() -> str:
         f"Of {sides.total()} comparisons, each drawn again with other data, {sides['for']} went as "
         f"claimed, {sides['against']} the other way, {sides['same']} made no difference that "
         f"matters, {sides['open']} stayed open; of {len(exact)} exact statements "
-        f"{exact.count('false')} turned out false. Some of them, with bars to the right where a "
-        f"comparison went as claimed, to the left where it went the other way, and grey where the "
-        f"difference is too small to matter:"
+        f"{exact.count('false')} turned out false. Some of them. The "
+        f"grey zone is what is too small to matter; a comparison is green where it went as claimed, "
+        f"red where it went the other way, blue where it made no difference, and grey where it "
+        f"stayed open:"
     )
     table = f'<table class="nt-claims"><tbody>{"".join(rows)}</tbody></table>'
     return f"{text}\n\n```{{raw}} html\n{table}\n```"

@@ -219,18 +219,18 @@ def search(engine: str, problem: str, seed: int, trials: int) -> dict:
         regret = judge(tested, recommended, fresh, worst=math.log(10)).mean(1).tolist()
     seconds = [float(np.median(cpu[n - 10 : n])) for n in CPU_AT if n <= trials]
     record = {"engine": engine, "problem": problem, "seed": seed, "regret": regret, "cpu": seconds}
-    return record | {"trials": trials, "cpu_total": sum(cpu)}
+    return record | {"trials": trials, "cpu_total": sum(cpu), "judges": JUDGES}
 
 
 def read() -> list[dict]:
-    """Finished searches; a torn last line is left out."""
+    """Finished searches; a torn last line is left out, and what was judged in another way."""
     runs = []
     for line in RUNS.read_text().splitlines() if RUNS.exists() else []:
         try:
             runs.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-    return runs
+    return [run for run in runs if run.get("judges") == JUDGES]
 
 
 def run(engines, problems, seeds, trials) -> None:

@@ -158,3 +158,42 @@ def test_engines_are_compared_by_the_rank_test_of_their_regrets(ours, theirs, ah
     p = by_counting(ours, theirs)
     assert found.loc["first"].tolist() == pytest.approx([ahead * p, ahead * p])
     assert found.loc["turned"].tolist() == pytest.approx([-ahead * p, ahead * p])
+
+
+@pytest.mark.parametrize("model", [True, False])
+def test_a_search_is_judged_by_what_the_engine_recommends(model, monkeypatch):
+    """On digits: by fresh trainings, on test data."""
+    asked = []
+
+    class Engine:
+        def __init__(self, space, seed):
+            self.n = 0
+            if model:
+                self.recommend = lambda: {"lr": 1.0}
+
+        def ask(self):
+            self.n += 1
+            return None, {"lr": float(self.n)}
+
+        def tell(self, token, value):
+            pass
+
+    def digits(config, seed, on=None):
+        asked.append((config["lr"], seed, on))
+        return abs(config["lr"] - 7) / 10 + (seed == 1_000_003)  # the seventh is the lowest
+
+    monkeypatch.setattr(search, "ENGINES", {"fake": Engine})
+    monkeypatch.setattr(search, "digits", digits)
+    monkeypatch.setattr(search, "AT", (10, 12))
+    found = search.search("fake", "digits MLP", 2, 12)
+    judged = [x for x in asked if x[2] is search.TEST]
+    searched = {seed for _, seed, on in asked if on is None}
+    assert {lr for lr, _, _ in judged} == ({1.0} if model else {7.0})
+    assert len({seed for _, seed, _ in judged} - searched) == search.JUDGES == len(judged)
+    assert found["regret"] == pytest.approx([(0.6 if model else 0.0) + 1 / 16] * 2)
+
+
+def test_searches_that_were_judged_in_another_way_are_not_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(search, "RUNS", tmp_path / "search.jsonl")
+    search.RUNS.write_text('{"seed": 1}\n{"seed": 2, "judges": 16}\n{"seed": 3, "jud')
+    assert [run["seed"] for run in search.read()] == [2]

@@ -1,8 +1,10 @@
 """Claims and verdicts in words: whole cards, letter by letter."""
 
 import html
+import json
 import math
 import re
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -258,3 +260,11 @@ def test_a_finding_of_one_comparison_is_its_sentence():
     waiting = cards.finding(claim, {"claims": {}})
     assert waiting == "Has not been tried on enough data yet."
     assert cards.finding(claim | {"verdict": "true", "says": "A law."}) == "“A law.”"
+
+
+def test_a_verdict_names_what_it_depends_on_in_words():
+    assert "Depends on what is compared" in words(cards.badge("depends on in"))
+    assert "Depends on data" in words(cards.badge("depends on data"))
+    records = json.loads((files("nettrain") / "evidence.json").read_text())
+    known = {name for made in records.values() for name in made["factors"]}
+    assert set(cards.FACTORS) <= known  # none is left over

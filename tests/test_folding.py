@@ -125,7 +125,7 @@ def test_a_lecture_opens_with_the_figure_that_is_named(name, figure):
     [opening] = page.select(".nt-opening")
     there = page.find(id=figure)
     assert opening.img["src"] == there.img["src"]
-    assert opening.img["alt"] == "" != there.img["alt"]  # described once
+    assert opening.img["alt"] == openings.ALT != there.img["alt"]  # described once
     assert opening.a["href"] == f"#{figure}" and opening.p.get_text().startswith(
         there.figcaption.select_one(".caption-text").get_text().strip()[:40]
     )

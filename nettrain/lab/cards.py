@@ -7,6 +7,18 @@ import re
 from nettrain.lab import forest, replications
 from nettrain.lab.replications import Judged
 
+FACTORS = {  # whose names are heads of columns: what "depends on" says instead
+    "against": "the other side",
+    "carried over from": "where the choice comes from",
+    "compared": "when it is compared",
+    "dropped": "what is dropped",
+    "in": "what is compared",
+    "instead": "what is used instead",
+    "made equal": "what is made equal",
+    "rate tuned for": "what the rate is tuned for",
+    "stops on": "what stops the run",
+    "what": "what is searched for",
+}
 STATES = {
     "above": "beyond the margin",
     "below": "beyond the margin, the other way",
@@ -210,8 +222,9 @@ def _upper(text: str) -> str:
 
 
 def _readable(verdict: str) -> str:
-    """A verdict in which the factor "against" is what it names, the other side."""
-    return verdict.replace("depends on against", "depends on the other side")
+    """A verdict in which the factor has a name that makes a sentence."""
+    start, _, factor = verdict.partition("depends on ")
+    return f"{start}depends on {FACTORS.get(factor, factor)}" if factor else verdict
 
 
 def label(condition: str) -> str:
