@@ -449,9 +449,9 @@ def surprises() -> str:
         f"claimed, {sides['against']} the other way, {sides['same']} made no difference that "
         f"matters, {sides['open']} stayed open; of {len(exact)} exact statements "
         f"{exact.count('false')} turned out false. Some of them. The "
-        f"grey zone is what is too small to matter; a comparison is green where it went as claimed, "
-        f"red where it went the other way, blue where it made no difference, and grey where it "
-        f"stayed open:"
+        "grey zone is what is too small to matter; a comparison is green where it went as claimed, "
+        "red where it went the other way, blue where it made no difference, and grey where it "
+        "stayed open:"
     )
     table = f'<table class="nt-claims"><tbody>{"".join(rows)}</tbody></table>'
     return f"{text}\n\n```{{raw}} html\n{table}\n```"
