@@ -55,8 +55,15 @@ def test_certain_bases_have_students_interval_too():
     assert pooled([1.0, 2.0, 4.0], [0.0] * 3).interval == pytest.approx(
         pooled([1.0, 2.0, 4.0], [1e-7] * 3).interval, rel=1e-6
     )
-    mixed = pooled([1.0, 2.0, 4.0], [0.0, 0.5, 0.5])
-    assert 1 < mixed.mean < 3 and mixed.tau > 0
+
+
+def test_a_base_whose_pairs_all_agree_does_not_outweigh_the_others():
+    effects = [1.0, 1.3, 0.8, 1.1]
+    alone = pooled(effects, [0.0, 0.3, 0.4, 0.5])
+    assert alone == pooled(effects, [(0.5 / 3) ** 0.5, 0.3, 0.4, 0.5])
+    assert alone.interval[1] - alone.interval[0] > 0.5
+    agreed = pooled([1.0] * 3, [0.0, 0.3, 0.4])
+    assert agreed.interval == (1.0, 1.0) and not agreed.degenerate
 
 
 @given(

@@ -72,6 +72,9 @@ def pooled(effects: Sequence[float], errors: Sequence[float], fixed: bool = Fals
 
     fixed  the effects are differences from a fixed number, not between two arms: never degenerate
 
+    A base whose pairs all agree would count as certain and outweigh all others. Its error is taken
+    to be the root mean square of theirs, unless all bases have the same effect.
+
     τ ≥ 0 solves the third equation, or is 0. Paule & Mandel 1982; Hartung & Knapp 2001, with the
     factor of Röver et al. 2015. Raises ValueError for fewer than two bases, for numbers that are
     not finite and for errors below zero.
@@ -85,12 +88,15 @@ def pooled(effects: Sequence[float], errors: Sequence[float], fixed: bool = Fals
     if spread == 0 and not s.all():  # some base is certain, and none disagrees
         return Pooled(float(e[0]), 0.0, 0.0, tuple(map(float, e)), bool(not fixed and e[0] == 0))
 
+    if not s.all() and s.any():
+        s = np.where(s > 0, s, np.sqrt(np.mean(s[s > 0] ** 2)))
+
     def weighted(tau):
         w = 1 / (tau**2 + s**2)
         mean = w @ e / w.sum()
         return w, mean, w @ (e - mean) ** 2 / count
 
-    least = 0.0 if s.all() else 1e-9 * spread  # a certain base would have infinite weight
+    least = 0.0 if s.all() else 1e-9 * spread  # certain bases would have infinite weight
     excess = lambda tau: weighted(tau)[2] - 1
     tau = brentq(excess, least, spread, xtol=1e-14 * spread) if excess(least) > 0 else least
     w, mean, factor = weighted(tau)
