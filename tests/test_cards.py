@@ -167,7 +167,9 @@ def test_a_claim_of_one_condition_is_told_in_sentences():
     card = cards.verdict(made, found)
     assert "<table>" not in card
     assert "leaning this way, 3 of 4 bases agree." in words(card) and card.count("nt-base") == 4
-    assert "This page's own run: 0.90 % [0.50, 1.30], 32 pairs." in words(card)
+    assert "This page's own run, base 0: 0.90 % [0.50, 1.30], 32 pairs." in words(card)
+    assert "was made 4 times, each time with everything drawn again. A small" in words(card)
+    assert "Another base would agree with probability 0.82." in words(card)
     assert "← higher ▒ too small to matter lower →" in words(card)
 
 
@@ -180,12 +182,20 @@ def test_a_claim_of_several_conditions_has_a_table():
     assert card.count("nt-row nt-for") == 1 and card.count("nt-row nt-same") == 1
     assert (
         '<span class="nt-state">within the margins</span>' in card
-        and "with probability SGD, 1 1.00" in card
+        and "with probability 1.00 in each row." in card
     )
     assert "Amended 3 times." in card and card.count("<tr") == 4 and "nt-depends" in card
     made["reads"] = "the loss is {} <lower|higher>"
     assert "<div>The loss is … lower (negative: higher):</div>" in cards.verdict(made, found)
-    assert "SGD, 1: 0.90 points [0.50, 1.30], 32 pairs; Adam, 1: 0.90" in card
+    assert "base 0:</div><div>SGD, 1: 0.90 points [0.50, 1.30], 32 pairs.</div><div>Adam" in card
+
+
+def test_the_least_certain_of_several_conditions_is_named():
+    made = claimed("SGD | 1", "Adam | 1", factors=["rule", "data"], redrawn="images, rates")
+    found = stored(made, {"SGD | 1": UP, "Adam | 1": [1.0, 1.0, 1.0, 0.4]})
+    card = words(cards.verdict(made, found))
+    assert "everything drawn again (images, rates). A small dot" in card
+    assert re.search(r"probability 0\.\d\d to 1\.00; the least sure is Adam, 1\.", card)
 
 
 def test_a_factor_keeps_its_capitals():

@@ -257,13 +257,11 @@ def verdict(record: dict, found: dict | None = None) -> str:
     apart = record["reads"] and "verdict" not in record  # else the measure stands in the result
     how = [record["measure"] + "." if apart else "", record["scope"], margin(record)]
     if said:
-        how += [_strengths(record, said), _sensitivity(said)]
+        how = [_bases(record, said), *how, _strengths(record, said), _sensitivity(said)]
         how += [_amended(said)] if said.amended else []
-        here = [
-            f"{label(n)}: {_here(record, n)}" if n else _here(record, n)
-            for n in record["conditions"]
-        ]
-        how.append(f"This page's own run: {'; '.join(here)}.")
+        here = [f"{label(n)}: {_here(record, n)}." for n in record["conditions"] if n]
+        alone = [] if here else [_here(record, "") + "."]
+        how += [" ".join(["This page's own run, base 0:", *alone]), *here]
     folded = _divs(filter(None, map(_upper, filter(None, how))))
     key = html.escape(record["id"])
     head = (
@@ -393,11 +391,29 @@ def _rows(record: dict, said: Judged | None, plotted: dict, axis: forest.Axis) -
     return f"<div>{html.escape(_upper(_blank(record)))}:</div>{table}"
 
 
+def _bases(record: dict, said: Judged) -> str:
+    """What the picture shows, for somebody who has not read how runs are made."""
+    fewest, most = (f(map(len, said.bases.values())) for f in (min, max))
+    count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    again = f" ({record['redrawn']})" if record.get("redrawn") else ""
+    return (
+        f"The experiment was made {count} times, each time with everything drawn again{again}. "
+        "A small dot is one of these bases, the large one their mean, and the bar its 95 % interval"
+        "; in the grey zone a difference is too small to matter."
+    )
+
+
 def _strengths(record: dict, said: Judged) -> str:
-    """How probably a next base would fall on the same side of the margin, by condition."""
-    chances = {n: replications.strength(said, n, record["margin"])[0] for n in said.bases}
-    each = [f"{label(n)} {c:.2f}" if n else f"{c:.2f}" for n, c in chances.items()]
-    return f"a new base would agree with probability {'; '.join(each)}."
+    """How probably a next base would fall on the same side of the margin, and where least."""
+    chance = {n: replications.strength(said, n, record["margin"])[0] for n in said.bases}
+    least = min(chance, key=chance.get)
+    low, high = (f"{f(chance.values()):.2f}" for f in (min, max))
+    text = f"another base would agree with probability {low}"
+    if len(chance) == 1:
+        return f"{text}."
+    if low == high:
+        return f"{text} in each row."
+    return f"{text} to {high}; the least sure is {label(least)}."
 
 
 def _divs(lines) -> str:
