@@ -242,7 +242,7 @@ def glossary() -> str:
         usual = dict.fromkeys(now[word] for word in words if word in now)
         where = places(list({s.link: s for _, s in by_english[english]}.values()))
         rows.append([english, ", ".join(words), ", ".join(usual), where])
-    return table(["English", "Chinese", "Now rather", "First use"], rows)
+    return table(["English", "Chinese", "More usual now", "First use"], rows)
 
 
 def notation() -> str:

@@ -34,13 +34,28 @@ def claimed(*conditions, **other):
         ("points", "0.5 points [−1.0, 2.0]"),
         ("%", "0.5 % [−1.0, 2.0]"),
         ("", "0.5 [−1.0, 2.0]"),
-        ("doublings", "1.41 times [0.5, 4]"),
-        ("doublings per layer", "1.41 times per layer [0.5, 4]"),
+        ("doublings", "1.41 times [0.50, 4.00]"),
+        ("doublings per layer", "1.41 times per layer [0.50, 4.00]"),
         ("decades", "3.16 times [0.1, 100]"),
     ],
 )
 def test_an_effect_in_plain_units(unit, expected):
     assert cards.span(0.5, -1.0, 2.0, unit) == expected
+
+
+@pytest.mark.parametrize(
+    "powers, expected",
+    [
+        ((0.0, -0.01, 0.01), "1.00 times [0.99, 1.01]"),
+        ((-0.01, -0.05, 0.03), "0.993 times [0.966, 1.021]"),
+        ((6.0, 5.9, 6.1), "64.0 times [59.7, 68.6]"),
+        ((-2.0, -8.0, 4.0), "0.25 times [0.00391, 16]"),
+        ((9.0, 8.0, 9.97), "512 times [256, 1,000]"),
+        ((400.0, 400.0, 400.0), "2^400 times [2^400, 2^400]"),
+    ],
+)
+def test_ratios_have_the_same_decimals_unless_their_orders_of_magnitude_differ(powers, expected):
+    assert cards.span(*powers, "doublings") == expected
 
 
 @given(st.floats(-290, 290))
@@ -103,7 +118,7 @@ def test_a_sentence_takes_the_word_for_its_sign(reads, effect, expected):
 
 def test_a_measure_of_logarithms_says_that_a_ratio_is_printed():
     made = claimed("", unit="doublings", measure="log2 of a over b")
-    assert cards.sentence(made, 1, 0, 2) == "log2 of a over b, as a ratio: 2 times [1, 4]"
+    assert cards.sentence(made, 1, 0, 2) == "log2 of a over b, as a ratio: 2.00 times [1.00, 4.00]"
 
 
 @pytest.mark.parametrize(
@@ -184,6 +199,8 @@ def test_a_claim_of_several_conditions_has_a_table():
         '<span class="nt-state">within the margins</span>' in card
         and "with probability 1.00 in each row." in card
     )
+    assert '<td data-head="rule">SGD</td><td data-head="data">1</td>' in card
+    assert '<td data-head="bases agree">4 of 4</td>' in card
     assert "Amended 3 times." in card and card.count("<tr") == 4 and "nt-depends" in card
     made["reads"] = "the loss is {} <lower|higher>"
     assert "<div>The loss is … lower (negative: higher):</div>" in cards.verdict(made, found)

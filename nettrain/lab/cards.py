@@ -59,11 +59,11 @@ LOGARITHMS = {"doublings": 2.0, "decades": 10.0}  # units that are printed as ra
 
 
 def span(effect: float, low: float, high: float, unit: str) -> str:
-    """An effect with its interval: "1.41 times [1.1, 1.8]", "0.4 % [−0.2, 1.0]"."""
+    """An effect with its interval: "1.41 times [1.10, 1.80]", "0.4 % [−0.2, 1.0]"."""
     for name, factor in LOGARITHMS.items():
         if unit.startswith(name):
-            ratios = [_ratio(x, factor) for x in (effect, low, high)]
-            return f"{ratios[0]} times{unit.removeprefix(name)} [{ratios[1]}, {ratios[2]}]"
+            ratio, *ends = _ratios((effect, low, high), factor)
+            return f"{ratio} times{unit.removeprefix(name)} [{', '.join(ends)}]"
     middle, *ends = _alike(effect, low, high)
     return f"{f'{middle} {unit}'.strip()} [{', '.join(ends)}]"
 
@@ -76,6 +76,18 @@ def _alike(effect: float, low: float, high: float) -> list[str]:
     decimals = max(0, 1 - math.floor(math.log10(half)))
     text = [f"{x:.{decimals}f}" for x in (effect, low, high)]
     return [t.replace("-", "−" if float(t) else "") for t in text]
+
+
+def _ratios(powers: tuple[float, float, float], factor: float) -> list[str]:
+    """factor to each power, with as many decimals as the first one has in three digits.
+
+    Three digits for each, if they are of different orders of magnitude or huge or tiny.
+    """
+    orders = [p * math.log10(factor) for p in powers]
+    if max(map(abs, orders)) > 3 or orders[2] - orders[1] > 1:
+        return [_ratio(p, factor) for p in powers]
+    decimals = max(0, 2 - math.floor(math.log10(factor ** powers[0])))
+    return [f"{factor**p:.{decimals}f}" for p in powers]
 
 
 def _ratio(power: float, factor: float) -> str:
@@ -374,7 +386,11 @@ def _rows(record: dict, said: Judged | None, plotted: dict, axis: forest.Axis) -
     tags = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
     body = ""
     for name, row in plotted.items():
-        cells = "".join(f"<td>{html.escape(x)}</td>" for x in replications.levels_of(name))
+        levels = zip(record["factors"], replications.levels_of(name), strict=True)
+        cells = "".join(
+            f'<td data-head="{html.escape(factor)}">{html.escape(level)}</td>'
+            for factor, level in levels
+        )
         effect = html.escape(span(row.effect, row.low, row.high, record["unit"]))
         if said:
             _, agree = replications.strength(said, name, record["margin"])
@@ -383,7 +399,8 @@ def _rows(record: dict, said: Judged | None, plotted: dict, axis: forest.Axis) -
         else:
             number, state = str(record["conditions"][name]["n"]), ""
         cells += f'<td class="nt-plot">{axis.plot(row)}{state}</td>'
-        body += f"<tr>{cells}<td data-effect>{effect}</td><td>{number}</td></tr>"
+        body += f"<tr>{cells}<td data-effect>{effect}</td>"
+        body += f'<td data-head="{last[0].lower()}">{number}</td></tr>'
     blank = "<td></td>" * len(record["factors"])
     blank += f'<td class="nt-plot">{axis.ends()}</td><td></td><td></td>'
     body += f'<tr aria-hidden="true">{blank}</tr>'
