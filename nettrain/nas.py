@@ -123,7 +123,7 @@ class Controller(nn.Module):
         h_t, c_t = LSTM(embedding of answer t−1, h_{t−1}, c_{t−1})
         P(answer t | answers before) = softmax(V_q h_t),  q the question asked at t
 
-    The first question of each layer has one answer more: 0, the end. After `layers` layers nothing
+    The first question of each layer has one more answer: 0, the end. After `layers` layers nothing
     is asked any more. V starts at zero, so that at first all answers are equally likely. Answers
     are numbers here, [n, T] with −1 behind the end. Zoph & Le 2017.
     """
@@ -200,6 +200,60 @@ class Controller(nn.Module):
         return torch.tensor(rows)
 
 
+class Controllers(Controller):
+    """Several controllers side by side: each writes an equal share of the rows of a batch.
+
+    The methods are those of `Controller`, with n a multiple of the number of controllers: the first
+    rows belong to the first one, and so on. Each keeps its own weights.
+    """
+
+    def __init__(self, controllers: Sequence[Controller]):
+        nn.Module.__init__(self)
+        one = controllers[0]
+        self.questions, self.length, self.first = one.questions, one.length, one.first
+        self.embedding = _Embeddings([c.embedding for c in controllers])
+        self.cell = _Cells([c.cell for c in controllers])
+        self.heads = nn.ModuleList(
+            _Heads(heads) for heads in zip(*(c.heads for c in controllers), strict=True)
+        )
+
+
+class _Stacked(nn.Module):
+    """The parameters of C modules, each as one tensor [C, ...]; rows [C n, ...] in equal shares."""
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        super().__init__()
+        for name, _ in modules[0].named_parameters():
+            values = torch.stack([getattr(module, name).detach() for module in modules])
+            self.register_parameter(name, nn.Parameter(values))
+        self.count = len(modules)
+
+    def shared(self, rows: Tensor) -> Tensor:
+        """[C n, ...] -> [C, n, ...]"""
+        return rows.view(self.count, -1, *rows.shape[1:])
+
+
+class _Embeddings(_Stacked):
+    def forward(self, token: Tensor) -> Tensor:
+        return self.weight[torch.arange(self.count)[:, None], self.shared(token)].flatten(0, 1)
+
+
+class _Heads(_Stacked):
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.bmm(self.shared(h), self.weight.mT).flatten(0, 1)
+
+
+class _Cells(_Stacked):
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        z = torch.baddbmm(self.bias_ih[:, None], self.shared(x), self.weight_ih.mT)
+        z = z + self.bias_hh[:, None]
+        if state is not None:
+            z = z + torch.bmm(self.shared(state[0]), self.weight_hh.mT)
+        i, f, g, o = z.flatten(0, 1).chunk(4, dim=1)  # torch's order
+        c = i.sigmoid() * g.tanh() + (0 if state is None else f.sigmoid() * state[1])
+        return o.sigmoid() * c.tanh(), c
+
+
 def reinforce(log_p: Tensor, reward: Tensor, baseline: float | Tensor = 0.0) -> Tensor:
     """A loss whose gradient is an unbiased estimate of −∇ E[R]: −mean((R − b) log p).
 
@@ -247,6 +301,41 @@ def learn(
             loss.backward()
             optimizer.step()
             baseline = decay * baseline + (1 - decay) * reward.mean()
+        yield children, found
+
+
+def learn_together(
+    controllers: Controllers,
+    train: Train,
+    *,
+    batch: int,
+    lr: float,
+    generator: torch.Generator,
+    decay: float = 0.8,
+) -> Search:
+    """`learn` for several controllers side by side: one search each, with its own baseline.
+
+    Yields `batch` children of the first controller, then of the second, and so on. Raises
+    ValueError for a reward that is not finite.
+    """
+    optimizer = torch.optim.Adam(controllers.parameters(), lr=lr)
+    batch, baseline, count = spaces.whole("batch", batch), None, controllers.cell.count
+    while True:
+        answers, log_p = controllers.write(count * batch, generator)
+        children = controllers.read(answers)
+        found = rewards(train, children, log_p.dtype)
+        if not found.isfinite().all():
+            raise ValueError("a reward is not finite")
+        reward = found.view(count, batch)
+        mean = reward.mean(1, keepdim=True)
+        if baseline is None:
+            baseline = mean
+        else:
+            loss = count * reinforce(log_p.view(count, batch), reward, baseline)  # their sum
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            baseline = decay * baseline + (1 - decay) * mean
         yield children, found
 
 

@@ -250,6 +250,47 @@ def test_learning_ends_if_nothing_can_be_learned():
 # ---------------------------------------------------------------------------------- the searchers
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_controllers_side_by_side_learn_what_each_would_learn_alone(count):
+    alone = [random_controller(seed=i, spread=0.3) for i in range(count)]
+    together = arch.Controllers(alone)
+    worth = {d: 0.1 * len(d) + 0.01 * i for i, d in enumerate(arch.descriptions(TINY, 2))}
+    train = lambda children: [worth[child] for child in children]
+    g = torch.Generator().manual_seed(5)
+    steps = arch.learn_together(together, train, batch=4, lr=0.05, generator=g)
+    rules = [torch.optim.Adam(c.parameters(), lr=0.05) for c in alone]
+    baselines = [None] * count
+    for _ in range(6):
+        children, found = next(steps)
+        assert len(children) == 4 * count
+        for i, controller in enumerate(alone):
+            mine, reward = children[4 * i : 4 * i + 4], found[4 * i : 4 * i + 4]
+            assert reward.tolist() == pytest.approx(train(mine))
+            if baselines[i] is None:
+                baselines[i] = reward.mean()
+                continue
+            log_p = controller.log_prob(controller.tokens(mine))
+            rules[i].zero_grad()
+            arch.reinforce(log_p, reward, baselines[i]).backward()
+            for weight in controller.parameters():  # no child may have been asked a question
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            rules[i].step()
+            baselines[i] = 0.8 * baselines[i] + 0.2 * reward.mean()
+    texts = alone[0].tokens(arch.descriptions(TINY, 2))
+    mine = together.log_prob(texts.repeat(count, 1)).view(count, -1)
+    assert_close(mine, torch.stack([c.log_prob(texts) for c in alone]), rtol=0, atol=1e-10)
+    assert (mine[0] - random_controller(seed=0, spread=0.3).log_prob(texts)).abs().max() > 0.05
+
+
+def test_controllers_side_by_side_refuse_a_reward_that_is_not_finite():
+    together = arch.Controllers([random_controller()] * 2)
+    steps = arch.learn_together(
+        together, lambda c: [math.nan] * len(c), batch=2, lr=0.1, generator=torch.Generator()
+    )
+    with pytest.raises(ValueError, match="not finite"):
+        next(steps)
+
+
 def test_drawing_by_answer_has_the_law_of_a_new_controller():
     rng, n = np.random.default_rng(0), 6000
     count = Counter(len(arch.draw(QUESTIONS, 3, rng)) for _ in range(n))
