@@ -216,13 +216,29 @@ def tests(code: list[tuple[str, str]]) -> str:
     return ", ".join(f"`{file}` ({len(some)})" for file, some in found.items())
 
 
+SINGULAR = {  # of terms that lectures introduce in the plural
+    "Saddle points": "Saddle point",
+    "Singular values": "Singular value",
+    "Net inputs": "Net input",
+    "Nearest neighbours": "Nearest neighbor",
+    "Folds": "Fold",
+    "Ensembles": "Ensemble",
+    "Channels": "Channel",
+    "Multiply-adds": "Multiply-add",
+    "Bags of words": "Bag of words",
+    "Perplexities": "Perplexity",
+    "Word vectors": "Word vector",
+}
+
+
 def terms() -> dict[str, tuple[str, Section]]:
     """Chinese terms in parentheses behind emphasized English: {Chinese: (English, first)}."""
     found = {}
     for section in sections():
         for emphasized, more, chinese in TERM.findall(section.text):
             english = " ".join((emphasized + more).split())
-            found.setdefault(chinese.strip(), (english[0].upper() + english[1:], section))
+            english = english[0].upper() + english[1:]
+            found.setdefault(chinese.strip(), (SINGULAR.get(english, english), section))
     return found
 
 
