@@ -225,8 +225,6 @@ SINGULAR = {  # of terms that lectures introduce in the plural
     "Ensembles": "Ensemble",
     "Channels": "Channel",
     "Multiply-adds": "Multiply-add",
-    "Bags of words": "Bag of words",
-    "Perplexities": "Perplexity",
     "Word vectors": "Word vector",
 }
 
