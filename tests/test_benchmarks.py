@@ -135,65 +135,113 @@ def by_counting(ours, theirs):
     return sum(abs(w - middle) >= extreme for w in found) / len(deals)
 
 
-@pytest.mark.parametrize(
-    "ours, theirs, ahead",
-    [
-        ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6], 1),  # p = 2 / 20
-        ([0.4, 0.5, 0.6], [0.1, 0.2, 0.3], -1),
-        ([0.1, 0.2, 0.45, 0.05], [0.4, 0.3, 0.6], 1),
-        ([9.0, 0.2, 0.7], [0.1, 8.0, 0.5, 0.3, 0.4], -1),  # the medians, not the means
-    ],
-)
-def test_engines_are_compared_by_the_rank_test_of_their_regrets(ours, theirs, ahead):
-    engines = {"nettrain": ours, "optuna-gp": theirs, "random": [0.0] * 9}
-    rows = [
-        {"problem": problem, "engine": engine, 30: sign * value, 50: value, 100: math.nan}
-        for problem, sign in (("first", 1), ("turned", -1))
+def engine_rows(problem, engines):
+    return [
+        {"problem": problem, "engine": engine, search.COMPARED: value}
         for engine, values in engines.items()
         for value in [*values, math.nan]  # a search that was shorter
     ]
-    rows[0][100] = rows[len(ours) + 1][100] = 0.5  # one of each: nothing to compare
+
+
+def test_engines_are_compared_by_rank_tests_that_are_corrected_together():
+    ours, close, far = [0.1, 0.2, 0.45, 0.05], [0.4, 0.3, 0.6], [0.7, 0.8, 0.9, 0.95, 9.0]
+    engines = {"nettrain": ours, "optuna-gp": close, "botorch": far, "nettrain neural": far}
+    rows = engine_rows("first", engines)
+    rows += engine_rows("turned", {k: [-v for v in x] for k, x in engines.items()})
+    rows += engine_rows("few", {"nettrain": ours, "optuna-gp": [0.5]})  # nothing to compare
     found = search.compare(pd.DataFrame(rows))
-    assert list(found.index) == ["first", "turned"] and list(found.columns) == [30, 50]
-    p = by_counting(ours, theirs)
-    assert found.loc["first"].tolist() == pytest.approx([ahead * p, ahead * p])
-    assert found.loc["turned"].tolist() == pytest.approx([-ahead * p, ahead * p])
+    assert set(found.index) == {
+        (p, e) for p in ("first", "turned") for e in ("optuna-gp", "botorch")
+    }
+    small, large = by_counting(ours, far), by_counting(ours, close)
+    assert found["p"].to_dict() == pytest.approx(
+        {(p, e): small if e == "botorch" else large for p, e in found.index}
+    )
+    assert found["ahead"].to_dict() == {k: 1 if k[0] == "first" else -1 for k in found.index}
+    holm = [4 * small, 4 * small, max(4 * small, 2 * large), max(4 * small, 2 * large)]
+    assert sorted(found["corrected"]) == pytest.approx([min(1, p) for p in holm])
+    with pytest.raises(ValueError, match="no rival"):
+        search.compare(pd.DataFrame(engine_rows("few", {"nettrain": ours, "skopt": [0.5]})))
 
 
-@pytest.mark.parametrize("model", [True, False])
-def test_a_search_is_judged_by_what_the_engine_recommends(model, monkeypatch):
-    """On digits: by fresh trainings, on test data."""
+@pytest.mark.parametrize(
+    "ahead, corrected, cpu, met",
+    [
+        ([1, 1, -1, 1], [0.01, 0.04, 0.2, 0.9], [1.0, 2.0, 5.0], [True, True, True]),
+        ([1, 1, -1, 1], [0.01, 0.06, 0.01, 0.9], [1.1, 2.0, 5.0], [False, False, False]),
+    ],
+)
+def test_the_goal_counts_what_is_settled(ahead, corrected, cpu, met):
+    index = pd.MultiIndex.from_product([["a", "b"], ["skopt", "random"]])
+    found = pd.DataFrame(
+        {"ahead": ahead, "corrected": corrected}, index=index.rename(["p", "engine"])
+    )
+    times = pd.Series(cpu, index=["nettrain", "skopt", "optuna-gp"])
+    says = search.goal(found, times)
+    assert list(says.values()) == met
+    assert f"of 4 tests: {'2 (skopt 1 of 2, random 1 of 2)' if met[0] else '1'}" in [*says][1]
+
+
+def test_on_digits_both_kinds_of_recommendation_are_trained_again(monkeypatch):
+    """That with the lowest value, and that of which one and the same model expects most."""
     asked = []
 
     class Engine:
         def __init__(self, space, seed):
-            self.n = 0
-            if model:
-                self.recommend = lambda: {"lr": 1.0}
+            self.told = []
+
+        def add(self, u, value):
+            self.told.append(u)
 
         def ask(self):
-            self.n += 1
-            return None, {"lr": float(self.n)}
+            return None, {**middle, "lr": 0.5}
 
         def tell(self, token, value):
-            pass
+            assert len(self.told) == search.INITIAL
+            engines.append(self)
+
+    class Model:
+        def recommend(self, space, trials):
+            assert space is search.DIGITS and all(t.state == "done" for t in trials)
+            return trials[3]
 
     def digits(config, seed, on=None):
         asked.append((config["lr"], seed, on))
-        return abs(config["lr"] - 7) / 10 + (seed == 1_000_003)  # the seventh is the lowest
+        return config["lr"] + (seed == 1_000_003)
 
-    monkeypatch.setattr(search, "ENGINES", {"fake": Engine})
-    monkeypatch.setattr(search, "digits", digits)
+    engines, middle = [], search.decode(search.DIGITS, [0.5] * 5)
+    points = search.design(search.DIGITS, 2)
+    rates = [search.decode(search.DIGITS, u)["lr"] for u in points]
+    for name, fake in {"ENGINES": {"fake": Engine}, "digits": digits, "Bayes": Model}.items():
+        monkeypatch.setattr(search, name, fake)
     monkeypatch.setattr(search, "AT", (10, 12))
     found = search.search("fake", "digits MLP", 2, 12)
+    assert torch.equal(torch.stack(engines[0].told), points)
     judged = [x for x in asked if x[2] is search.TEST]
     searched = {seed for _, seed, on in asked if on is None}
-    assert {lr for lr, _, _ in judged} == ({1.0} if model else {7.0})
-    assert len({seed for _, seed, _ in judged} - searched) == search.JUDGES == len(judged)
-    assert found["regret"] == pytest.approx([(0.6 if model else 0.0) + 1 / 16] * 2)
+    assert {lr for lr, _, _ in judged} == {rates[3], min(rates)}
+    assert len({seed for _, seed, _ in judged} - searched) == search.JUDGES == len(judged) / 2
+    capped = lambda lr: sum(min(lr + (k == 3), math.log(10)) for k in range(16)) / 16
+    assert found["regret"] == pytest.approx([capped(rates[3])] * 2)
+    assert found["lowest"] == pytest.approx([capped(min(rates))] * 2)
 
 
-def test_searches_that_were_judged_in_another_way_are_not_read(monkeypatch, tmp_path):
+@pytest.mark.parametrize("engine", ["nettrain", "random"])
+def test_every_engine_begins_with_the_same_points(engine, monkeypatch):
+    seen = []
+    f, space, minimum = search.FUNCTIONS["Branin"]
+    monkeypatch.setitem(
+        search.FUNCTIONS, "Branin", (lambda x: seen.append(x.tolist()) or f(x), space, minimum)
+    )
+    search.search(engine, "Branin", 3, 12)
+    first = [list(search.decode(space, u).values()) for u in search.design(space, 3)]
+    assert seen[:10] == first and len(seen) == 12 and seen[10] not in first
+
+
+def test_searches_that_began_or_were_judged_in_another_way_are_not_read(monkeypatch, tmp_path):
     monkeypatch.setattr(search, "RUNS", tmp_path / "search.jsonl")
-    search.RUNS.write_text('{"seed": 1}\n{"seed": 2, "judges": 16}\n{"seed": 3, "jud')
-    assert [run["seed"] for run in search.read()] == [2]
+    search.RUNS.write_text(
+        '{"seed": 1}\n{"seed": 2, "judges": 16}\n'
+        '{"seed": 3, "judges": 16, "design": "sobol"}\n{"seed": 4, "jud'
+    )
+    assert [run["seed"] for run in search.read()] == [3]
