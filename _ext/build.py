@@ -2,13 +2,15 @@
 
 A chapter is stale when its code cells changed, or one of: the definitions of nettrain that it uses,
 directly or through others, the data they read, the first part of requirements.txt (what lectures
-compute with), the Python version, or a file that its metadata names ({"nettrain": {"depends":
-[...]}}). jupyter-cache alone looks at the cells only.
+compute with), the Python version, a file that its metadata names ({"nettrain": {"depends":
+[...]}}), or what the replications hold of claims that it pools ({"nettrain": {"pools": [...]}}).
+jupyter-cache alone looks at the cells only.
 
     python -m _ext.build [--execute-only]
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -77,11 +79,20 @@ def key(notebook) -> str:
     imported_by(notebook)  # says which cell is not Python
     cells = [c.source for c in notebook.cells if c.cell_type == "code"]
     files = {file_of("__init__")}
-    files |= {ROOT / f for f in notebook.metadata.get("nettrain", {}).get("depends", [])}
+    about = notebook.metadata.get("nettrain", {})
+    files |= {ROOT / f for f in about.get("depends", [])}
     pins = (ROOT / "requirements.txt").read_text().split("\n# the book\n")[0]
     pins = hashlib.sha256(pins.encode()).hexdigest()[:16]  # what lectures compute with
     version = f"{sys.version_info.major}.{sys.version_info.minor} {pins}"
-    return f"{version} {digest(files)} {slice_of(cells, apart=WORDS)}"
+    parts = [version, digest(files), slice_of(cells, apart=WORDS), *stored(about.get("pools", []))]
+    return " ".join(parts)
+
+
+def stored(claims: list[str]) -> list[str]:
+    """A hash of what the replications hold of these claims; none for no claims."""
+    found = read_json(ROOT / "nettrain" / "replications.json").get("claims", {}) if claims else {}
+    text = json.dumps([found.get(claim) for claim in claims])
+    return [hashlib.sha256(text.encode()).hexdigest()[:16]] if claims else []
 
 
 # --------------------------------------------------------------------------- execution

@@ -166,7 +166,8 @@ def test_effects_lie_where_other_bases_predict_them():
 
 
 # 32 pairs of these would take longer than the 90 seconds of a lecture; the protocol asks for 16
-COSTLY = {f"chapters/{n}" for n in ("activations", "bayesian", "choices", "depth", "layer_norm")}
+COSTLY = ("activations", "bayesian", "choices", "depth", "layer_norm", "search")
+COSTLY = {f"chapters/{name}" for name in COSTLY}
 
 
 def test_every_comparison_has_32_pairs_or_more():
@@ -265,6 +266,23 @@ def test_a_chapter_depends_on_what_it_imports_through_any_number_of_steps():
         "schedules"
     }
     assert dependencies.imported("import nettrain\n%pip install x\n!ls\nimport os") == set()
+
+
+def test_a_chapter_that_pools_claims_is_stale_when_their_bases_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "nettrain").mkdir()
+
+    def stored(claims, found):
+        kept = {"claims": {name: {"conditions": bases} for name, bases in found.items()}}
+        (tmp_path / "nettrain" / "replications.json").write_text(json.dumps(kept))
+        return build.stored(claims)
+
+    assert stored([], {"A1a": 1}) == stored([], {"A1a": 2}) == []
+    first = stored(["A1a", "A1b"], {"A1a": 1})
+    assert (
+        stored(["A1a", "A1b"], {"A1a": 1, "A2a": 5}) == first != stored(["A1a", "A1b"], {"A1a": 2})
+    )
+    assert stored(["A1a", "A1b"], {"A1a": 1, "A1b": 1}) != first
 
 
 @pytest.fixture
