@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from exercises.grading.files import write_whole
 from exercises.grading.journal import Journal
 from exercises.laws import IDS, Mark, load
 
+ROOT = Path(__file__).parents[1]
 KILLED = Path(__file__).with_name("killed.py")
 HAND = "free text (by hand)"
 
@@ -572,9 +574,23 @@ def test_what_does_not_run_stands_first_and_no_law_twice():
     assert "<td>d.</td><td>Memory</td><td>1 of 2</td>" in text and "✗ d1 0/1" in text
     assert "<code>half_life(0.5)</code>" in text and text.count("<summary>Hint") == 2
     assert "<code>x_1</code> at θ<sub>2</sub> <sup>2</sup>" in text and "<math" in text
+    assert "<h3>a. The proof" in text and ">1-1-words<" not in text
     row = table.cells_of(one, 7)
     assert row["problem"] == errors[0] and row["1-1 d1"] == "0" and row["1-1 b1"] == "2"
     assert table.cells_of(marked("a", {}, errors=errors), 7)["problem"] == ""
+
+
+def test_feedback_links_to_the_lecture_and_to_the_parts_of_the_exercise():
+    text, config = report.feedback(marked("x.ipynb", {})), (ROOT / "_config.yml").read_text("utf-8")
+    address = re.search(r"url: https://github.com/([\w-]+)/(\w+)", config)
+    assert report.BOOK == f"https://{address[1]}.github.io/{address[2]}/"
+    links = re.findall(r'href="([^"]+)"', text)
+    exercise, lecture = "exercises/ex1_1/statement.html", "chapters/optimizers.html"
+    for place in (lecture, exercise, exercise + "#b-the-weights"):
+        assert report.BOOK + place in links
+        page = ROOT / place.partition(".html")[0]
+        assert any(page.with_suffix(end).exists() for end in (".md", ".ipynb"))
+    assert report.anchor("c. From ℓ₂ to AdamW’s") == "c-from-l2-to-adamws"
 
 
 PRETTY = {

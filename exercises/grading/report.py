@@ -8,6 +8,7 @@ import base64
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter
 from functools import cache
 from html import escape
@@ -15,9 +16,11 @@ from pathlib import Path
 
 from exercises import lessons
 from exercises.grader import FORBIDDEN, Result
+from exercises.grading.files import folder
 from exercises.grading.table import file_cell
 from exercises.laws import Mark, load
 
+BOOK = "https://nettrain-book.github.io/nettrain/"  # a test compares it with _config.yml
 LONGEST_FORMULA = 2000
 SUBSCRIPT = re.compile(r"(?<!\w)(Δ?[^\W\d_]\u0302?)_(?:\{([^{}]*)\}|([^\W_]))(?!\w)")
 SUPERSCRIPT = re.compile(r"\^(?:\(([^()]*)\)|([^\W_]))(?!\w)")
@@ -162,7 +165,9 @@ def feedback(result: Result) -> str:
     if result.texts:
         body.append("<h2>Your answers in words</h2><p>A human reads and marks these.</p>")
         for key, text in result.texts.items():
-            body.append(f'<h3>{escape(key)}</h3><div class="answer">{rendered(text)}</div>')
+            part = lessons_question(result.exercise, key)
+            head = f"{part.letter}. {part.title}" if part else key
+            body.append(f'<h3>{escape(head)}</h3><div class="answer">{rendered(text)}</div>')
     return page(title, body)
 
 
@@ -178,15 +183,33 @@ def parts_of(result: Result, lesson: lessons.Lesson) -> list[str]:
         body.append(f"<tr><td>{part.letter}.</td><td>{escape(part.title)}</td><td>{got}</td></tr>")
     body.append("</table>")
     for part, marks in found:
-        body.append(f"<h2>{part.letter}. {escape(part.title)}</h2>")
+        head = f"{part.letter}. {part.title}"
+        body.append(f"<h2>{link(statement(lesson), head, anchor(head))}</h2>")
         body.append('<ul class="laws">')
         body += [law_item(mark, labels[mark.law.name]) for mark in marks] + ["</ul>"]
         if any(mark.message for mark in marks):
             hints = enumerate(part.hints, 1)
             body += [folded(f"Hint {n}", rendered(hint)) for n, hint in hints]
-    lectures = " and ".join(lesson.lectures)
-    body.append(f"<p>In the book: lecture {escape(lectures)}; exercise {lesson.id}.</p>")
+    lectures = " and ".join(link(f"chapters/{x}", x.replace("_", " ")) for x in lesson.lectures)
+    exercise = link(statement(lesson), f"exercise {lesson.id}")
+    body.append(f"<p>In the book: lecture {lectures}; {exercise}.</p>")
     return body
+
+
+def link(page: str, text: str, part: str = "") -> str:
+    """A link to a page of the book, or to a part of it."""
+    place = f"{BOOK}{page}.html" + (f"#{part}" if part else "")
+    return f'<a href="{escape(place)}">{escape(text)}</a>'
+
+
+def statement(lesson: lessons.Lesson) -> str:
+    return f"exercises/{folder(lesson.id).name}/statement"
+
+
+def anchor(heading: str) -> str:
+    """The name that Sphinx gives to a heading."""
+    plain = unicodedata.normalize("NFKD", heading.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def law_item(mark: Mark, label: str) -> str:
