@@ -17,7 +17,6 @@ FACTORS = {  # whose names are heads of columns: what "depends on" says instead
     "made equal": "what is made equal",
     "rate tuned for": "what the rate is tuned for",
     "stops on": "what stops the run",
-    "what": "what is searched for",
 }
 STATES = {
     "above": "beyond the margin",
