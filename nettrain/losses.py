@@ -87,6 +87,22 @@ def token_cross_entropy(out: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(out.flatten(0, -2), y.flatten())
 
 
+def ensemble_cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+    """The cross-entropies of the members of `models.Ensemble`, added up; or that of their mean.
+
+        Σₘ −(1/n) Σᵢ ln softmax(zᵢₘ) at yᵢ    for outputs [n, M, classes], in training
+        −(1/n) Σᵢ ln pᵢ at yᵢ                 for ln p [n, classes], in evaluation
+
+    A sum, so that each member has the gradient that it would have alone. Labels as those of
+    `cross_entropy`. Raises ValueError for outputs of another shape.
+    """
+    if out.ndim != 3:
+        return cross_entropy(out, y)
+    members = out.shape[1]
+    y = y[:, None].expand(-1, members, *y.shape[1:]).flatten(0, 1)
+    return members * cross_entropy(out.flatten(0, 1), y)
+
+
 def check_labels(y: Tensor, classes: int, name: str = "labels") -> None:
     """Refuse class numbers [n] outside 0 ... classes − 1 and soft labels [n, classes] that are not
     distributions.

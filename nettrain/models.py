@@ -1,6 +1,7 @@
 """Small models: multilayer perceptrons, convolutional and recurrent networks."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +154,29 @@ class DropoutRNN(RNN, Keyed):
 
     def extra_repr(self) -> str:
         return f"keep={self.keep}, masks={self.masks.__name__}"
+
+
+class Ensemble(nn.Module):
+    """M networks side by side: in training their outputs, in evaluation the log of their mean.
+
+        z = (net₁(x), …, net_M(x))                  training    [n, …] -> [n, M, classes]
+        ln p = ln((1/M) Σₘ softmax(zₘ))             evaluation  [n, …] -> [n, classes]
+
+    With `losses.ensemble_cross_entropy` each learns as if alone. Raises ValueError for no networks.
+    Lakshminarayanan et al. 2017.
+    """
+
+    def __init__(self, nets: Iterable[nn.Module]):
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+        if not len(self.nets):
+            raise ValueError("nets is empty; an ensemble needs at least one network")
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.stack([net(x) for net in self.nets], 1)
+        if self.training:
+            return z
+        return z.log_softmax(-1).logsumexp(1) - math.log(len(self.nets))
 
 
 def transformer(

@@ -64,6 +64,34 @@ def test_laws_of_a_loss(o, label):
     assert (h == 0) == (lead >= 1) and h >= (lead < 0)
 
 
+# ------------------------------------------------------------------------- ensembles
+
+MEMBERS = 3 * torch.randn(5, 3, 4, generator=g, dtype=torch.float64)
+SOFT = torch.randn(5, 4, generator=g, dtype=torch.float64).softmax(1)
+
+
+@pytest.mark.parametrize("labels", [y, SOFT], ids=["classes", "soft labels"])
+def test_of_an_ensemble_it_is_the_sum_over_its_members_with_their_gradients(labels):
+    leaf = MEMBERS.clone().requires_grad_()
+    value = losses.ensemble_cross_entropy(leaf, labels)
+    exact(value, sum(F.cross_entropy(MEMBERS[:, m], labels) for m in range(3)))
+    (found,) = torch.autograd.grad(value, leaf)
+    for m in range(3):
+        alone = MEMBERS[:, m].clone().requires_grad_()
+        exact(found[:, m], torch.autograd.grad(F.cross_entropy(alone, labels), alone)[0])
+
+
+def test_of_an_ensemble_in_use_it_is_that_of_the_mean_probability():
+    p = MEMBERS.softmax(2).mean(1)
+    expected = -p[torch.arange(5), y].log().mean()
+    exact(losses.ensemble_cross_entropy(p.log(), y), expected)
+
+
+def test_an_ensemble_s_loss_refuses_outputs_of_another_shape():
+    with pytest.raises(ValueError, match=r"^outputs have shape \[5\]; give \[n, classes\]$"):
+        losses.ensemble_cross_entropy(MEMBERS[:, 0, 0], y)
+
+
 # ------------------------------------------------------------------------ sequences
 
 _g = torch.Generator().manual_seed(0)

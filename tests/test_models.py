@@ -1,12 +1,18 @@
 """The models against the same networks written out, or torch's own."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nettrain import losses
+from nettrain.data import Data, Split
 from nettrain.dropout import Dropout
-from nettrain.models import RNN, cnn, mlp
+from nettrain.lab.sweep import Sweep
+from nettrain.models import RNN, Ensemble, cnn, mlp
+from nettrain.optimizers import sgd
 
 g = torch.Generator().manual_seed(0)
 
@@ -55,9 +61,41 @@ def test_rnn_is_torchs_rnn():
     torch.testing.assert_close(net(x), expected, rtol=0, atol=1e-14)
 
 
+def test_an_ensemble_puts_out_its_members_and_in_use_the_log_of_their_mean():
+    nets, x = [mlp([6, 5, 3]).double() for _ in range(4)], 30 * randn(7, 6)
+    both, z = Ensemble(nets), torch.stack([net(x) for net in nets], 1)
+    assert torch.equal(both(x), z)
+    mean = both.eval()(x)
+    torch.testing.assert_close(mean.exp(), z.softmax(2).mean(1), rtol=1e-13, atol=0)
+    assert mean.isfinite().all()  # also where every member's probability underflows
+    far = Ensemble([nn.Linear(2, 2).double()]).eval()
+    with torch.no_grad():
+        far.nets[0].weight.fill_(0), far.nets[0].bias.copy_(torch.tensor([0.0, -2000.0]))
+    assert far(randn(1, 2))[0].tolist() == [0, -2000]
+
+
+def test_members_of_an_ensemble_train_as_if_alone():
+    """Members that begin as one network does take its way."""
+    made, split = mlp([6, 5, 3]), Split(randn(40, 6), torch.arange(40) % 3)
+    net, data = lambda: copy.deepcopy(made), Data("40 points", split, split, split)
+    alone, side_by_side = (
+        Sweep(model, sgd, data, batch=8, loss=loss, dtype=torch.float64)
+        for model, loss in [
+            (net, losses.cross_entropy),
+            (lambda: Ensemble(net() for _ in range(3)), losses.ensemble_cross_entropy),
+        ]
+    )
+    one, several = (work.advance(work.start([0], lr=0.3), 20)[0] for work in (alone, side_by_side))
+    torch.testing.assert_close(several.theta.view(3, -1), one.theta.expand(3, -1))
+    for a, b in zip(alone.evaluate(one, data.test), side_by_side.evaluate(several, data.test)):
+        torch.testing.assert_close(a, b)
+    assert not torch.equal(one.theta, alone.start([0], lr=0.3).theta)
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [
+        (lambda: Ensemble([]), "nets is empty; an ensemble needs at least one network"),
         (lambda: mlp([6]), r"sizes=\[6\] needs an input and an output size at least"),
         (lambda: mlp([6, 5, 3], keep=1.5), r"keep=1.5 is outside \(0, 1\]"),
         (lambda: mlp([6, 5, 3], keep=0), r"keep=0 is outside \(0, 1\]"),
