@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -113,19 +113,26 @@ def replicate(names: list[str], bases: int, budget: float, together: int = 2) ->
     """Fill up what is missing; 1 if a lecture failed."""
     end = time.monotonic() + 60 * budget
     collect()
-    jobs = missing(names, bases)
-    print(f"{len(jobs)} bases of lectures to do", flush=True)
-    failed = []
+    todo, tried, failed, running = missing(names, bases), set(), [], {}
+    print(f"{len(todo)} bases of lectures to do", flush=True)
     with ThreadPoolExecutor(together) as pool:
-        work = {pool.submit(one, *job, end): job for job in jobs}
-        for number, job in enumerate(as_completed(work), 1):
-            name, base = work[job]
-            said = job.result()
-            if said is None:
-                continue  # the time is up
-            collect()
-            print(f"{number} of {len(jobs)}: {name}, base {base}: {said}", flush=True)
-            failed += [] if said.startswith("done") else [f"{name}, base {base}"]
+        while todo or running:
+            for job in todo[: together - len(running)]:
+                running[pool.submit(one, *job, end)] = job
+                tried.add(job)
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for work in done:
+                name, base = running.pop(work)
+                said = work.result()
+                if said is None:
+                    continue  # the time is up
+                refused = collect()
+                said = refused.get((name, base), said)
+                print(f"{name}, base {base}: {said}", flush=True)
+                failed += [] if said.startswith("done") else [f"{name}, base {base}"]
+            # looked up again: the first base of an amended claim moves its lecture's other bases
+            todo = [job for job in missing(names, bases) if job not in tried]
+            print(f"{len(todo) + len(running)} left", flush=True)
     left = missing(names, bases)
     print(f"missing: {len(left)}" + (f"; failed: {'; '.join(failed)}" if failed else ""))
     return int(bool(failed))
@@ -235,18 +242,31 @@ def difference(found: dict, row: dict) -> str:
     return ""
 
 
-def collect(rows: list[dict] | None = None) -> None:
-    """Bring finished files, or rows from elsewhere, into nettrain/replications.json."""
-    found, files = kept(), []
+def collect(rows: list[dict] | None = None) -> dict[tuple[str, int], str]:
+    """Bring finished files, or rows from elsewhere, into nettrain/replications.json.
+
+    Returns why a base of a lecture was not taken, {(lecture, base): reason}.
+    """
+    found, files, refused = kept(), [], {}
     if rows is None:
         files = sorted(STORE.glob("*.json")) if STORE.exists() else []
         rows = [read_json(path) for path in files]
     for row in rows:
-        add(found, row)
+        if not add(found, row):
+            refused[row["chapter"], row["base"]] = why_not(found, row)
     if rows:
         save(found)
     for path in files:
         path.unlink()
+    return refused
+
+
+def why_not(found: dict, row: dict) -> str:
+    """Why `add` refused a base."""
+    first = found["lectures"].get(row["chapter"], {}).get("first", 1)
+    if row["base"] < first:
+        return f"seen before a claim was amended; its bases are {first} and later"
+    return "made by other code"
 
 
 def add(found: dict, row: dict) -> bool:

@@ -170,6 +170,7 @@ def test_engines_are_compared_by_rank_tests_that_are_corrected_together():
     [
         ([1, 1, -1, 1], [0.01, 0.04, 0.2, 0.9], [1.0, 2.0, 5.0], [True, True, True]),
         ([1, 1, -1, 1], [0.01, 0.06, 0.01, 0.9], [1.1, 2.0, 5.0], [False, False, False]),
+        ([1, 1, 1, 1], [0.9, 0.01, 0.9, 0.01], [1.0, 2.0, 5.0], [True, False, True]),  # of one only
     ],
 )
 def test_the_goal_counts_what_is_settled(ahead, corrected, cpu, met):
@@ -180,7 +181,8 @@ def test_the_goal_counts_what_is_settled(ahead, corrected, cpu, met):
     times = pd.Series(cpu, index=["nettrain", "skopt", "optuna-gp"])
     says = search.goal(found, times)
     assert list(json.loads(json.dumps(says)).values()) == met
-    assert f"of 4 tests: {'2 (skopt 1 of 2, random 1 of 2)' if met[0] else '1'}" in [*says][1]
+    won = [sum(a == 1 and c < 0.05 for a, c in zip(ahead[k::2], corrected[k::2])) for k in (0, 1)]
+    assert [*says][1].endswith(f": skopt {won[0]} of 2, random {won[1]} of 2")
 
 
 def test_on_digits_both_kinds_of_recommendation_are_trained_again(monkeypatch):

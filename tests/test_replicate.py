@@ -234,6 +234,18 @@ def test_an_amended_claim_gets_bases_that_it_has_never_seen(house):
     assert replicate.kept()["claims"]["A19a"]["amended"] == 1
 
 
+def test_a_command_that_meets_an_amended_claim_goes_on_with_unseen_bases(house, capsys):
+    """The first base tells; another one that was planned is left, those never seen are run."""
+    replicate.collect([row(base=base) for base in (1, 2, 3)])
+    write(house / "chapters" / "one.ipynb", CELL.replace("0.5", "0.4"), JUDGE)
+    assert replicate.replicate(["one"], 2, 60, together=1) == 1
+    said = capsys.readouterr().out
+    assert "one, base 1: seen before a claim was amended; its bases are 4 and later" in said
+    assert "base 2:" not in said
+    assert list(replicate.kept()["lectures"]["one"]["bases"]) == ["4", "5"]
+    assert said.rstrip().splitlines()[-1] == "missing: 0; failed: one, base 1"
+
+
 def test_an_amendment_is_counted_once_and_follows_a_claim_to_another_lecture(house):
     replicate.collect([row(base=base) for base in (1, 2, 3)])
     found, other = replicate.kept(), row("one", says="Otherwise.") | {"code": "new"}
