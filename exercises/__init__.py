@@ -9,6 +9,7 @@ grader      a submission's marks, from outside
 lessons     what an exercise says, read from its solution.ipynb
 blank       the notebook for students out of solution.ipynb
 statements  the book's page out of it
+samples     what a wrong answer is told, for that page
 grading     the machinery: confinement, the student's process, journal, table, pages
 """
 
@@ -36,14 +37,20 @@ def check(id: str, namespace: dict, part: str | None = None) -> None:
     laws = [law for law in exercise.laws if part in (None, law.part)]
     seed = secrets.randbits(32)
     marks = [judge(law, local(namespace), seed) for law in laws]
-    got, most = sum(m.points for m in marks), sum(law.points for law in laws)
-    print(f"{id} {part or exercise.title}: {got} of {most} points")
-    for mark in marks:
-        print(f"  {'✗' if mark.message else '✓'} {mark.law.points}  {mark.law.statement}")
-        if mark.message:
-            print(f"       {mark.message}")
-        if mark.call:
-            print(f"       Try: {mark.call}")
+    print("\n".join(printed(f"{id} {part or exercise.title}", marks)))
     if broken := [m.law.name for m in marks if m.message]:
         fail = "fails" if len(broken) == 1 else "fail"
         raise LawsFailed(f"{len(broken)} of {len(laws)} laws {fail}: {', '.join(broken)}")
+
+
+def printed(title: str, marks: list) -> list[str]:
+    """The lines of a check: the points, each law, and below it what broke it."""
+    got, most = sum(m.points for m in marks), sum(m.law.points for m in marks)
+    lines = [f"{title}: {got} of {most} points"]
+    for mark in marks:
+        lines.append(f"  {'✗' if mark.message else '✓'} {mark.law.points}  {mark.law.statement}")
+        if mark.message:
+            lines.append(f"       {mark.message}")
+        if mark.call:
+            lines.append(f"       Try: {mark.call}")
+    return lines

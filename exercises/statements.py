@@ -1,14 +1,16 @@
 """The book's page of an exercise, statement.md, out of solution.ipynb.
 
-It shows the task first: statement, parts with their points and laws. Hints and solutions are
-folded; solutions carry the class no-search, by which `_ext/unsearched.py` keeps them out of the
+It shows the task first: statement, parts with their points, what each function must give (its
+docstring), and laws. The code to fill in, a sample of what a wrong answer is told, hints and
+solutions are folded; solutions carry the class no-search, by which `_ext/unsearched.py` keeps them out of the
 search.
 """
 
 import ast
+import re
 from pathlib import Path
 
-from exercises import lessons
+from exercises import lessons, samples
 from exercises.grading.files import folder, notebook_name
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +37,14 @@ def unwritten(stub: str) -> str:
     for function in reversed(ast.parse(stub).body):
         lines.insert(function.end_lineno, "    raise NotImplementedError()")
     return "\n".join(lines)
+
+
+def in_words(function: ast.FunctionDef) -> str:
+    """What a function must give: its head, and its docstring as prose."""
+    escaped = re.sub(r"([\\*$<\[\]|])", r"\\\1", ast.get_docstring(function))
+    paragraphs = [" ".join(p.split()) for p in escaped.split("\n\n")]
+    head = f"`{function.name}({ast.unparse(function.args)})`"
+    return f"**{head}** " + "\n\n  ".join(paragraphs)
 
 
 def dropdown(title: str, content: str, *options: str) -> str:
@@ -66,11 +76,17 @@ def page(id: str) -> str:
         )
         text.append(f"*{points(part.points).capitalize()}{by_hand}.* {asked}".strip())
         if part.stub:
-            text.append(f"```python\n{unwritten(part.stub)}\n```")
+            text.append("Write:")
+            text.append("\n".join(f"- {in_words(f)}" for f in ast.parse(part.stub).body))
+            stub = f"```python\n{unwritten(part.stub)}\n```"
+            text.append(dropdown("The code to fill in, as in the notebook", stub))
+            text.append("Its checks, on new random inputs each time:")
             text.append("\n".join(f"- {points(law.points)}: {law.statement}" for law in part.laws))
             calls = [f'check("{id}", globals(), "{name}")' for name in part.functions]
             lines = "\n".join(["from exercises import check", "", *calls])
             text.append(f"```python\n{lines}\n```")
+            told = f"```text\n{samples.samples(id)[part.letter]}\n```"
+            text.append(dropdown("What a wrong answer is told (a sample)", told))
         text += [dropdown(f"Hint {n}", hint) for n, hint in enumerate(part.hints, 1)]
         solution = f"```python\n{part.solution.rstrip()}\n```" if part.stub else part.solution
         if part.rubric:
