@@ -236,7 +236,8 @@ def terms() -> dict[str, tuple[str, Section]]:
         for emphasized, more, chinese in TERM.findall(section.text):
             english = " ".join((emphasized + more).split())
             english = english[0].upper() + english[1:]
-            found.setdefault(chinese.strip(), (SINGULAR.get(english, english), section))
+            chinese = chinese.split(", ")[-1].strip()  # without an abbreviation before it
+            found.setdefault(chinese, (SINGULAR.get(english, english), section))
     return found
 
 
@@ -246,8 +247,8 @@ def alphabetical(english: str) -> str:
 
 
 def glossary() -> str:
-    """Each term: English, its Chinese words, the more usual ones, first use of each."""
-    now, by_english = data("terms"), defaultdict(list)
+    """Each term: English, its Chinese words, what it means, where it is introduced."""
+    now, means, by_english = data("terms"), data("definitions"), defaultdict(list)
     for chinese, (english, section) in terms().items():
         by_english[english].append((chinese, section))
     rows = []
@@ -255,8 +256,11 @@ def glossary() -> str:
         words = [chinese for chinese, _ in by_english[english]]
         usual = dict.fromkeys(now[word] for word in words if word in now)
         where = places(list({s.link: s for _, s in by_english[english]}.values()))
-        rows.append([english, ", ".join(words), ", ".join(usual), where])
-    return table(["English", "Chinese", "More usual now", "First use"], rows)
+        chinese = ", ".join(words) + (f" (now {', '.join(usual)})" if usual else "")
+        rows.append([english, chinese, means[english], where])
+    if unused := means.keys() - by_english.keys():
+        raise ValueError(f"glossary: no lecture introduces {', '.join(sorted(unused))}")
+    return wide(table(["English", "Chinese", "Meaning", "First use"], rows))
 
 
 def notation() -> str:

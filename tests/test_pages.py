@@ -229,9 +229,28 @@ def test_a_term_is_emphasized_with_its_chinese_name_behind_it(monkeypatch, text,
     assert pages.terms() == {chinese: (english, section)}
 
 
+def glossary_rows():
+    lines = [line for line in pages.glossary().split("\n") if line.startswith("| ")][2:]
+    return [line.strip("| ").split(" | ") for line in lines]
+
+
+def test_every_term_has_chinese_words_one_sentence_and_a_place():
+    for english, chinese, meaning, place in glossary_rows():
+        words = re.sub(r" \(now .*\)$", "", chinese).split(", ")
+        assert len(set(words)) == len(words) and all(re.search(f"[{pages.HAN}]", w) for w in words)
+        assert meaning.endswith(".") and ". " not in meaning and len(meaning.split()) > 3, english
+        assert 'href="' in place, english
+
+
+def test_an_abbreviation_is_no_term_of_its_own(monkeypatch):
+    text = "*mean* (加权平均), and the *mean* (WM, 加权平均)"
+    section = pages.Section("chapters/a", "A", "A", "a", text=text)
+    monkeypatch.setattr(pages, "sections", lambda: [section])
+    assert pages.terms() == {"加权平均": ("Mean", section)}
+
+
 def test_the_glossary_has_each_english_term_once_in_alphabetical_order():
-    rows = [row.split(" | ") for row in pages.glossary().split("\n")[2:]]
-    names = [row[0].removeprefix("| ") for row in rows]
+    names = [row[0] for row in glossary_rows()]
     assert len({name.lower() for name in names}) == len(names) > 100
     assert names == sorted(names, key=pages.alphabetical)
     assert pages.alphabetical("$\\ell_2$ regularization") > pages.alphabetical("kernel")
