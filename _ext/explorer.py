@@ -24,14 +24,13 @@ def explorer() -> str:
     parts = parts_of_the_book()
     rows = [row(record, parts[record["chapter"]]) for _, record in sorted(records.items())]
     kinds = dict.fromkeys(replications.kind(replications.verdict(r)) for r in records.values())
-    factors = dict.fromkeys(f for r in records.values() for f in r["factors"])
     form = "".join(
         [
             '<label>Words <input type="search" name="words"></label>',
             choice("part", dict.fromkeys(parts[r["chapter"]] for r in records.values())),
             choice("verdict", kinds),
             choice("strength", [*STRENGTHS.values(), "exact"]),
-            choice("factor", sorted(factors)),
+            grouped("factor", factors(records, parts)),
         ]
     )
     head = "<tr><th>Claim</th><th>Verdict</th><th>Effect, in margins</th></tr>"
@@ -52,9 +51,36 @@ def parts_of_the_book() -> dict[str, str]:
     return {str(page): tree.caption for tree in trees for page in tree.files()}
 
 
+def factors(records: dict, parts: dict[str, str]) -> dict[str, list[str]]:
+    """{part of the book: the factors that vary there only}, those of several parts first."""
+    where = {}
+    for record in records.values():
+        for factor in record["factors"]:
+            where.setdefault(factor, set()).add(parts[record["chapter"]])
+    found = {group: [] for group in ["Several parts", *dict.fromkeys(parts.values())]}
+    for factor in sorted(where):
+        found["Several parts" if len(where[factor]) > 1 else min(where[factor])].append(factor)
+    return {group: names for group, names in found.items() if names}
+
+
 def choice(name: str, values) -> str:
     """A menu of values; the first one is no choice."""
-    options = "".join(f"<option>{html.escape(v)}</option>" for v in values)
+    return menu(name, options(values))
+
+
+def grouped(name: str, groups: dict[str, list[str]]) -> str:
+    """A menu whose values stand below headings."""
+    inside = (
+        f'<optgroup label="{html.escape(g)}">{options(v)}</optgroup>' for g, v in groups.items()
+    )
+    return menu(name, "".join(inside))
+
+
+def options(values) -> str:
+    return "".join(f"<option>{html.escape(v)}</option>" for v in values)
+
+
+def menu(name: str, options: str) -> str:
     menu = f'<select name="{name}"><option value="">all</option>{options}</select>'
     return f"<label>{name.capitalize()} {menu}</label>"
 

@@ -27,7 +27,7 @@ def law_of(path: Path) -> str:
 
 
 def refused(lesson: lessons.Lesson, path: Path):
-    """The mark that a wrong answer gets from the law that finds it; the rest is as in the solution."""
+    """The mark that a wrong answer gets from the law that finds it, the rest as in the solution."""
     law = next(law for p in lesson.parts for law in p.laws if law.name == law_of(path))
     names = {"np": np}
     for source in [p.solution for p in lesson.parts if p.stub] + [path.read_text("utf-8")]:

@@ -2,8 +2,8 @@
 
 It shows the task first: statement, parts with their points, what each function must give (its
 docstring), and laws. The code to fill in, a sample of what a wrong answer is told, hints and
-solutions are folded; solutions carry the class no-search, by which `_ext/unsearched.py` keeps them out of the
-search.
+solutions are folded; solutions carry the class no-search, by which `_ext/unsearched.py` keeps them
+out of the search.
 """
 
 import ast

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import exercises
-from exercises import blank, lessons, statements
+from exercises import blank, lessons, samples, statements
 from exercises.grading.files import notebook_name
 from exercises.laws import (
     DRAWS,
@@ -688,10 +688,33 @@ def test_the_page_shows_the_task_and_folds_the_rest(id):
     for law in load(id).laws:
         assert f"- {statements.points(law.points)}: {law.statement}" in shown
         assert f'\ncheck("{id}", globals(), "{law.part}")\n' in shown
-    stubs = re.findall(r"(?s)```python\n(def .*?)\n```", shown)
+    stubs = re.findall(r"(?s)as in the notebook\n\n```python\n(def .*?)\n```", page)
     assert len(stubs) == sum(bool(part.stub) for part in lessons.read(id).parts)
     for function in (f for stub in stubs for f in ast.parse(stub).body):
         assert ast.get_docstring(function) and isinstance(function.body[-1], ast.Raise)
+        assert f"- {statements.in_words(function)}" in shown
+
+
+def test_a_docstring_is_shown_as_prose_with_its_signs():
+    (function,) = ast.parse('def f(a, b):\n    """x [T] * $y$.\n\n    |z| <\n    1."""').body
+    said = "**`f(a, b)`** x \\[T\\] \\* \\$y\\$.\n\n  \\|z\\| \\< 1."
+    assert statements.in_words(function) == said
+
+
+@each_exercise
+def test_each_part_with_laws_shows_what_a_wrong_answer_is_told(id):
+    page, told = (blank.folder(id) / "statement.md").read_text("utf-8"), samples.samples(id)
+    for part in lessons.read(id).parts:
+        assert (part.letter in told) == bool(part.stub)
+        if part.stub:
+            message = told[part.letter]
+            assert "✗" in message and f"(a sample)\n\n```text\n{message}\n```" in page
+            results = [
+                ast.unparse(node.value)
+                for node in ast.walk(ast.parse(part.solution))
+                if isinstance(node, ast.Return)
+            ]
+            assert results and not any(x in message for x in results)  # it is no solution
 
 
 @each_exercise

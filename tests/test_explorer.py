@@ -65,3 +65,13 @@ def test_every_claim_has_a_row_and_every_choice_finds_one():
         values = {v for row in re.findall(rf'data-{name}="(.*?)"', text) for v in row.split("|")}
         missing = set(options) - values
         assert options and missing <= set(explorer.STRENGTHS.values()), missing
+
+
+def test_factors_stand_below_the_part_of_the_book_in_which_they_vary():
+    records = [("a", ["data", "rate"]), ("b", ["data"]), ("b", ["<p>"])]
+    made = {str(k): {"chapter": c, "factors": f} for k, (c, f) in enumerate(records)}
+    groups = explorer.factors(made, {"a": "One", "b": "Two", "c": "Three"})
+    assert groups == {"Several parts": ["data"], "One": ["rate"], "Two": ["<p>"]}
+    text = explorer.grouped("factor", groups)
+    assert '<optgroup label="One"><option>rate</option></optgroup>' in text
+    assert "<option>&lt;p&gt;</option>" in text and '<option value="">all</option>' in text
