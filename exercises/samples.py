@@ -1,4 +1,4 @@
-"""What a wrong answer is told: for each part one message of its checks, made by the laws themselves.
+"""What a wrong answer is told: for each part one message of its checks, made by its laws.
 
 The wrong answers stand in wrong/ of each exercise; the first line of a file says which mistake it
 is, and "Refused by ..." which law finds it. Of a part's wrong answers the one with the shortest
