@@ -714,7 +714,7 @@ def test_each_part_with_laws_shows_what_a_wrong_answer_is_told(id):
                 for node in ast.walk(ast.parse(part.solution))
                 if isinstance(node, ast.Return)
             ]
-            assert results and not any(x in message for x in results)  # it is no solution
+            assert results and not any(len(x) > 6 and x in message for x in results)  # no solution
 
 
 @each_exercise
