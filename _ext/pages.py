@@ -154,9 +154,9 @@ def table(head: list[str], rows) -> str:
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in r) + " |" for r in lines)
 
 
-def wide(content: str, also: str = "") -> str:
+def wide(content: str) -> str:
     """Over the margin too, where a page has one."""
-    return f":::{{div}} {' '.join(['full-width', also]).strip()}\n{content}\n:::"
+    return f":::{{div}} full-width\n{content}\n:::"
 
 
 # --------------------------------------------------------------------------- the pages
@@ -260,7 +260,8 @@ def glossary() -> str:
         rows.append([english, chinese, means[english], where])
     if unused := means.keys() - by_english.keys():
         raise ValueError(f"glossary: no lecture introduces {', '.join(sorted(unused))}")
-    return wide(table(["English", "Chinese", "Meaning", "First use"], rows), "nt-stacked")
+    words = table(["English", "Chinese", "Meaning", "First use"], rows)
+    return f":::{{div}} nt-stacked\n{words}\n:::"
 
 
 def notation() -> str:
