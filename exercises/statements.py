@@ -14,6 +14,7 @@ from exercises import lessons, samples
 from exercises.grading.files import folder, notebook_name
 
 ROOT = Path(__file__).parents[1]
+SCREEN = ":class-container: nt-screen"  # not on paper, where nothing is filled in or checked
 
 
 def colab(id: str) -> str:
@@ -79,14 +80,14 @@ def page(id: str) -> str:
             text.append("Write:")
             text.append("\n".join(f"- {in_words(f)}" for f in ast.parse(part.stub).body))
             stub = f"```python\n{unwritten(part.stub)}\n```"
-            text.append(dropdown("The code to fill in, as in the notebook", stub))
+            text.append(dropdown("The code to fill in, as in the notebook", stub, SCREEN))
             text.append("Its checks, on new random inputs each time:")
             text.append("\n".join(f"- {points(law.points)}: {law.statement}" for law in part.laws))
             calls = [f'check("{id}", globals(), "{name}")' for name in part.functions]
             lines = "\n".join(["from exercises import check", "", *calls])
             text.append(f"```python\n{lines}\n```")
             told = f"```text\n{samples.samples(id)[part.letter]}\n```"
-            text.append(dropdown("What a wrong answer is told (a sample)", told))
+            text.append(dropdown("What a wrong answer is told (a sample)", told, SCREEN))
         text += [dropdown(f"Hint {n}", hint) for n, hint in enumerate(part.hints, 1)]
         solution = f"```python\n{part.solution.rstrip()}\n```" if part.stub else part.solution
         if part.rubric:
