@@ -688,7 +688,7 @@ def test_the_page_shows_the_task_and_folds_the_rest(id):
     for law in load(id).laws:
         assert f"- {statements.points(law.points)}: {law.statement}" in shown
         assert f'\ncheck("{id}", globals(), "{law.part}")\n' in shown
-    stubs = re.findall(r"(?s)as in the notebook\n\n```python\n(def .*?)\n```", page)
+    stubs = re.findall(r"(?s)as in the notebook\n:class.*?\n\n```python\n(def .*?)\n```", page)
     assert len(stubs) == sum(bool(part.stub) for part in lessons.read(id).parts)
     for function in (f for stub in stubs for f in ast.parse(stub).body):
         assert ast.get_docstring(function) and isinstance(function.body[-1], ast.Raise)
@@ -708,7 +708,8 @@ def test_each_part_with_laws_shows_what_a_wrong_answer_is_told(id):
         assert (part.letter in told) == bool(part.stub)
         if part.stub:
             message = told[part.letter]
-            assert "✗" in message and f"(a sample)\n\n```text\n{message}\n```" in page
+            shown = f"(a sample)\n{statements.SCREEN}\n\n```text\n{message}\n```"
+            assert "✗" in message and shown in page
             results = [
                 ast.unparse(node.value)
                 for node in ast.walk(ast.parse(part.solution))
