@@ -1,5 +1,7 @@
 """What all bases say of a claim: against the law of pooling, statsmodels and hand-made cases."""
 
+import hashlib
+import json
 import random
 from importlib.resources import files
 
@@ -43,6 +45,8 @@ def test_a_claim_is_judged_by_the_law_of_pooling():
     chance, agree = replications.strength(said, "SGD", 0.5)
     assert (chance, agree) == pooling.strength(said.pooled["SGD"], 0.5)
     assert said.sensitivity == {0.5: "depends on rule", 1.0: "depends on rule", 2.0: "open"}
+    more = stored(claim, {"SGD": [*UP, 1.0], "Adam": DOWN})
+    assert judge(claim, more).number == 4  # of the condition with fewest
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,12 @@ def test_bases_of_another_statement_do_not_count(change):
     assert verdict(claim | beside, found) == "supported"
 
 
+def test_a_statement_is_hashed_by_all_that_it_says():
+    stated = ["s", "m", 0.5, "points", "above", "all", ["rule"], ["Adam", "SGD"]]
+    expected = hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:16]
+    assert spec(record("SGD", "Adam")) == expected
+
+
 def test_the_order_of_conditions_and_tuples_do_not_change_a_statement():
     assert spec(record("a", "b")) == spec(record("b", "a"))
     one = record("a | 1", factors=("rule", "data"), over=("a", "1"))
@@ -167,6 +177,12 @@ def test_discoveries_are_benjamini_and_hochbergs():
     assert replications.discoveries(table[:0]) == (0, 0)
 
 
+@pytest.mark.parametrize("p, kept", [(0.0125, 1), (0.025, 1), (0.0251, 0), (0.4, 0), (0.9, 0)])
+def test_a_discovery_alone_is_kept_at_half_the_rate_on_each_side(p, kept):
+    table = pd.DataFrame({"p": [p], "state": ["above"]})
+    assert replications.discoveries(table) == (1, kept)
+
+
 def test_a_dependence_names_levels_or_whole_conditions():
     simple = record("SGD", "Adam")
     crossed = record("SGD | 1", "Adam | 1", "SGD | 2", "Adam | 2", id="T2a",
@@ -180,6 +196,10 @@ def test_a_dependence_names_levels_or_whole_conditions():
     assert second["factor"] in ("rule", "data")
     if second["factor"] == "rule":
         assert second["holds"] == "SGD, 1"
+    apart = {"SGD | 1": UP, "Adam | 1": FLAT, "SGD | 2": UP, "Adam | 2": DOWN}
+    table = replications.dependences({"T2a": crossed}, stored(crossed, apart))
+    expected = {"factor": "rule", "claim": "T2a", "holds": "SGD", "does not hold": "Adam"}
+    assert table.to_dict("records") == [expected]
     assert len(replications.dependences({"T1a": simple}, {"claims": {}})) == 0
 
 
