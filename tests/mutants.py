@@ -34,6 +34,9 @@ EQUIVALENT = {
         ("right only in `a + b`", "if a > 0 else"): "where it is used, a is 0",
         "GtE in `lowest > ALIVE * trivial`": "a measured loss that is exactly twice another",
     },
+    "pooling": {
+        ("-1 for 0 in `0`", "return differ[0]"): "where it is used, the list has one element",
+    },
     "searchers": {
         ("-1 for 0 in `0`", "engine.draw(1, "): "the only row drawn is the last one too",
         "minus in `return same and all((t.config is c for t, c in zip(trials, self.configs)))`": (
