@@ -40,7 +40,7 @@ def sides(record: dict, only=()) -> list[str]:
         return ["for" if record["verdict"] == "true" else "against"]
     if not (said := replications.judge(record)):
         return []
-    names = [n for n in said.bases if set(only) <= set(replications.levels_of(n))]
+    names = cards.chosen(said, only)
     if not names:
         raise ValueError(f"decisions: claim {record['id']} has no comparison with {only}")
     return [cards.drawn(record, said, name).side for name in names]
@@ -58,9 +58,11 @@ def decisions() -> str:
         rows = {word: [] for word in OUTCOMES}
         for decision in part["decisions"]:
             record = records[decision["claim"]]
-            found = outcome(sides(record, decision.get("only", ())), decision.get("wants", "for"))
+            only, wants = decision.get("only", ()), decision.get("wants", "for")
+            found = outcome(sides(record, only), wants)
             total[found] += 1
-            rows[found].append(card(decision["advice"], found, record))
+            told = cards.finding(record, only=only, wants=wants)
+            rows[found].append(card(decision["advice"], found, record, told))
         unknown = rows.pop("not known")
         lines = [line for some in rows.values() for line in some]
         if unknown:
@@ -72,13 +74,13 @@ def decisions() -> str:
     return f"{total.total()} decisions: {', '.join(counts)}.\n\n" + "\n".join(parts)
 
 
-def card(advice: str, found: str, record: dict) -> str:
-    """HTML: a decision with its outcome, the result, and how far it goes."""
+def card(advice: str, found: str, record: dict, told: str) -> str:
+    """HTML: a decision with its outcome, the result in words, and how far it goes."""
     sign, kind = OUTCOMES[found]
     badge = cards.tag(kind, sign, found.capitalize())
     key, page = html.escape(record["id"]), record["chapter"].split("/")[-1]
     link = f'<a class="nt-id" href="{page}.html#{key}">{key}</a>'
     scope = f'<div class="nt-scope">{html.escape(record["scope"])}</div>'
-    text = html.escape(cards.finding(record))
+    text = html.escape(told)
     head = f'<div class="nt-head"><strong>{html.escape(advice)}</strong> {badge} {link}</div>'
     return f'<div class="nt-verdict nt-{kind}">{head}<div>{text}</div>{scope}</div>'

@@ -2,6 +2,7 @@
 
 import html
 import math
+from functools import cache
 
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -77,7 +78,12 @@ def grouped(name: str, groups: dict[str, list[str]]) -> str:
 
 
 def options(values) -> str:
-    return "".join(f"<option>{html.escape(v)}</option>" for v in values)
+    """Values of a menu; a factor that is only the head of a column is told in words."""
+    names = {v: cards.FACTORS.get(v, v) for v in values}
+    return "".join(
+        f'<option value="{html.escape(v)}">{html.escape(name)}</option>'
+        for v, name in names.items()
+    )
 
 
 def menu(name: str, options: str) -> str:
@@ -86,17 +92,26 @@ def menu(name: str, options: str) -> str:
 
 
 def row(record: dict, part: str) -> str:
-    """A claim: its sentence and number, its verdict, its conditions on an axis of margins."""
+    """A claim: its sentence, number and lecture, its verdict, its conditions in margins."""
     word, said = replications.verdict(record), replications.judge(record)
     kind = replications.kind(word)
     page = record["chapter"].split("/")[-1]
     key = html.escape(record["id"])
     facts = {"part": part, "verdict": kind, "strength": strength(record, said)}
     facts["factor"] = "|".join(record["factors"])
+    facts["words"] = " ".join(said.bases if said else ())
     data = " ".join(f'data-{k}="{html.escape(v)}"' for k, v in facts.items())
     says = f'<a href="{page}.html#{key}"><b>{key}</b> {html.escape(record["says"])}</a>'
+    says += f" <small>{html.escape(title(record['chapter']))}</small>"
     cells = "".join(f"<td>{x}</td>" for x in (says, cards.badge(word), plots(record, said)))
     return f'<tr id="{key}" {data}>{cells}</tr>'
+
+
+@cache
+def title(page: str) -> str:
+    """What the page of a claim is called."""
+    first = build.read_json(build.ROOT / f"{page}.ipynb")["cells"][0]["source"]
+    return "".join(first).partition("\n")[0].removeprefix("# ")
 
 
 def strength(record: dict, said) -> str:
@@ -130,7 +145,8 @@ def plots(record: dict, said) -> str:
         lines.append(f"<small>{html.escape(effect)}</small>")
     else:
         drawn = f"; the {SHOWN} farthest from zero are drawn" if len(names) > SHOWN else ""
-        lines.append(f"<small>{counted(said)}{drawn}</small>")
+        enough = "; the claim is that there is one" if record["over"] == "some" else ""
+        lines.append(f"<small>{counted(said)}{enough}{drawn}</small>")
     return "".join(lines)
 
 

@@ -154,9 +154,9 @@ def table(head: list[str], rows) -> str:
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in r) + " |" for r in lines)
 
 
-def wide(content: str) -> str:
-    """Over the margin too, where a page has one."""
-    return f":::{{div}} full-width\n{content}\n:::"
+def wide(content: str, also: str = "") -> str:
+    """Over the margin too, where a page has one; `also`: other classes for the style sheet."""
+    return f":::{{div}} full-width {also}\n{content}\n:::"
 
 
 # --------------------------------------------------------------------------- the pages
@@ -176,7 +176,7 @@ def errata() -> str:
                 where = places(shown[name]) or "nothing to compute"
                 rows.append([f"**{name}**", e["place"], e["says"], e["right"], where])
         head = ["Name", "Where", "Printed", "Right", "Shown in"]
-        parts += [f"## {title}", wide(table(head, rows))]
+        parts += [f"## {title}", wide(table(head, rows), "nt-stacked nt-errata")]
     return "\n\n".join(parts)
 
 
@@ -467,10 +467,10 @@ def surprises() -> str:
         f"Of {sides.total()} comparisons, each drawn again with other data, {sides['for']} went as "
         f"claimed, {sides['against']} the other way, {sides['same']} made no difference that "
         f"matters, {sides['open']} stayed open; of {len(exact)} exact statements "
-        f"{exact.count('false')} turned out false. Some of them. The "
-        "grey zone is what is too small to matter; a comparison is green where it went as claimed, "
-        "red where it went the other way, blue where it made no difference, and grey where it "
-        "stayed open:"
+        f"{exact.count('false')} turned out false. Here are some of them; "
+        "{doc}`all claims <chapters/explorer>` stand in one table. The grey zone is what is too "
+        "small to matter; a comparison is green where it went as claimed, red where it went the "
+        "other way, blue where it made no difference, and grey where it stayed open:"
     )
     table = f'<table class="nt-claims"><tbody>{"".join(rows)}</tbody></table>'
     return f"{text}\n\n```{{raw}} html\n{table}\n```"

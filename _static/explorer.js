@@ -10,7 +10,7 @@ addEventListener("DOMContentLoaded", () => {
   const fits = (row, { name, value }) => {
     if (!value) return true;
     if (name === "words") {
-      const text = row.textContent.toLowerCase();
+      const text = `${row.textContent} ${row.dataset.words}`.toLowerCase();
       return value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
     }
     return row.dataset[name].split("|").includes(value);
@@ -21,7 +21,8 @@ addEventListener("DOMContentLoaded", () => {
       row.hidden = !fields.every((field) => fits(row, field));
       count += !row.hidden;
     }
-    form.querySelector("output").textContent = `${count} of ${rows.length} claims`;
+    const none = "No claim has all of this. Take back a filter or a word.";
+    form.querySelector("output").textContent = count ? `${count} of ${rows.length} claims` : none;
     const set = new URLSearchParams(fields.filter((f) => f.value).map((f) => [f.name, f.value]));
     history.replaceState(null, "", `${set.size ? `?${set}` : location.pathname}${location.hash}`);
   };

@@ -1,7 +1,7 @@
 """The book's page of an exercise, statement.md, out of solution.ipynb.
 
 It shows the task first: statement, parts with their points, what each function must give (its
-docstring), and laws. The code to fill in, a sample of what a wrong answer is told, hints and
+docstring), and laws. The code to fill in, hints, a sample of what a wrong answer is told and
 solutions are folded; solutions carry the class no-search, by which `_ext/unsearched.py` keeps them
 out of the search.
 """
@@ -66,7 +66,8 @@ def page(id: str) -> str:
         f"{points(by_laws)} by laws, {lesson.words} by hand. "
         "How marks are given: {doc}`../index`.",
         "Work in the notebook, on Colab or on your own machine. Or write the functions in a file "
-        "beside a clone of the repository: the last lines of each part are its checks.",
+        "beside a clone of the repository, below `import numpy as np`: the last lines of each part "
+        "are its checks.",
         lesson.statement,
     ]
     for part in lesson.parts:
@@ -86,9 +87,10 @@ def page(id: str) -> str:
             calls = [f'check("{id}", globals(), "{name}")' for name in part.functions]
             lines = "\n".join(["from exercises import check", "", *calls])
             text.append(f"```python\n{lines}\n```")
+        text += [dropdown(f"Hint {n}", hint) for n, hint in enumerate(part.hints, 1)]
+        if part.stub:
             told = f"```text\n{samples.samples(id)[part.letter]}\n```"
             text.append(dropdown("What a wrong answer is told (a sample)", told, SCREEN))
-        text += [dropdown(f"Hint {n}", hint) for n, hint in enumerate(part.hints, 1)]
         solution = f"```python\n{part.solution.rstrip()}\n```" if part.stub else part.solution
         if part.rubric:
             solution += f"\n\n**Points**\n\n{part.rubric}"

@@ -139,7 +139,7 @@ def test_a_margin_in_words(other, expected):
     "other, expected",
     [
         ({}, "It may depend on rule."),
-        ({"over": "some"}, "It is the claim that there is a case, by rule."),
+        ({"over": "some"}, "It is the claim that there is a case, by rule: one is enough."),
         ({"over": ["SGD"]}, "It is decided by: SGD."),
         ({"factors": []}, ""),
         ({"redrawn": "digits", "nearest": "Smith 2020", "source": "Jones 2021"},
@@ -278,6 +278,16 @@ def test_a_finding_counts_what_comparisons_did(effects, predicts, expected):
     factors = ["data", "rule"] if " | " in next(iter(effects)) else ["rule"]
     claim = claimed(*effects, predicts=predicts, factors=factors, **READS)
     assert cards.finding(claim, stored(claim, effects)) == expected
+
+
+def test_a_finding_may_be_about_some_levels_and_serve_the_opposite_advice():
+    claim = claimed("SGD", "Adam", "Lion", **READS)
+    found = stored(claim, {"SGD": UP} | dict.fromkeys(("Adam", "Lion"), [-x for x in UP]))
+    one = "With it the score is 1.01 points [0.88, 1.15] higher."
+    assert cards.finding(claim, found, only=["SGD"]) == one
+    all_three = cards.finding(claim, found, wants="against")
+    assert "Of 3 comparisons 1 goes the other way (SGD: " in all_three
+    assert "; 2 go as advised (the smaller, " in all_three
 
 
 def test_a_finding_of_one_comparison_is_its_sentence():

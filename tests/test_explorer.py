@@ -24,8 +24,9 @@ def test_a_row_leads_to_its_card_and_says_what_came_out(monkeypatch):
     made, _ = judged(monkeypatch, {"SGD": UP, "Adam": DOWN}, says="A <b>.")
     row = explorer.row(made, "Choices")
     start = '<tr id="T1a" data-part="Choices" data-verdict="depends" '
-    assert row.startswith(start + 'data-strength="one to three margins" data-factor="rule">')
-    assert '<a href="losses.html#T1a"><b>T1a</b> A &lt;b&gt;.</a>' in row
+    start += 'data-strength="one to three margins" data-factor="rule" data-words="SGD Adam">'
+    assert row.startswith(start)
+    assert '<a href="losses.html#T1a"><b>T1a</b> A &lt;b&gt;.</a> <small>Losses</small>' in row
     assert "± Depends on rule 2 conditions: 1 beyond the margin, 1 beyond" in words(row)
     assert row.count("<svg") == 2
 
@@ -61,7 +62,7 @@ def test_every_claim_has_a_row_and_every_choice_finds_one():
     assert text.count("<tr id=") == len(COMMITTED)
     for name in ("part", "verdict", "strength", "factor"):
         menu = re.search(rf'<select name="{name}">(.*?)</select>', text)[1]
-        options = re.findall("<option>(.*?)</option>", menu)
+        options = re.findall('<option value="([^"]+)">', menu)
         values = {v for row in re.findall(rf'data-{name}="(.*?)"', text) for v in row.split("|")}
         missing = set(options) - values
         assert options and missing <= set(explorer.STRENGTHS.values()), missing
@@ -73,5 +74,8 @@ def test_factors_stand_below_the_part_of_the_book_in_which_they_vary():
     groups = explorer.factors(made, {"a": "One", "b": "Two", "c": "Three"})
     assert groups == {"Several parts": ["data"], "One": ["rate"], "Two": ["<p>"]}
     text = explorer.grouped("factor", groups)
-    assert '<optgroup label="One"><option>rate</option></optgroup>' in text
-    assert "<option>&lt;p&gt;</option>" in text and '<option value="">all</option>' in text
+    assert '<optgroup label="One"><option value="rate">rate</option></optgroup>' in text
+    assert (
+        '<option value="&lt;p&gt;">&lt;p&gt;</option>' in text
+        and '<option value="">all</option>' in text
+    )

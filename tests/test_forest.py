@@ -57,6 +57,15 @@ def test_the_ends_have_words(other, expected):
     left, inside, right = expected
     assert axis.words == expected
     assert " ".join(text) == f"−0.5 0.5 ← {left} ▒ {inside} {right} →"
+    assert axis.ends(room=0.45).count("left:") == 1  # in a narrow column
+
+
+def test_a_number_of_the_axis_is_cut_at_neither_end():
+    """It is moved to its own left by the share of the axis that lies there: 0 at 0, all at 100 %."""
+    for low, high in ((-0.5, 0.5), (-0.5, 2), (-7, 0.5)):
+        page = forest.Axis(low, high, 0.5, "points", ("", "", "")).ends()
+        pairs = re.findall(r"left:([\d.]+)%;transform:translateX\(-([\d.]+)%\)", page)
+        assert pairs and all(a == b and 0 <= float(a) <= 100 for a, b in pairs)
 
 
 def test_a_narrow_margin_is_marked_by_zero_alone_and_none_is_not_drawn():

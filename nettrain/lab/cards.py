@@ -3,6 +3,7 @@
 import html
 import math
 import re
+from collections.abc import Iterable
 
 from nettrain.lab import forest, replications
 from nettrain.lab.replications import Judged
@@ -18,6 +19,7 @@ FACTORS = {  # whose names are heads of columns: what "depends on" says instead
     "rate tuned for": "what the rate is tuned for",
     "stops on": "what stops the run",
 }
+NARROW = 0.45  # the share of a plot in a table's column that two numbers need
 STATES = {
     "above": "beyond the margin",
     "below": "beyond the margin, the other way",
@@ -150,7 +152,8 @@ def stated(record: dict) -> str:
 def _over(record: dict) -> str:
     factors = " and ".join(record["factors"])
     if record["over"] == "some":
-        return f"It is the claim that there is a case, by {factors}." if factors else ""
+        where = f", by {factors}" if factors else ""
+        return f"It is the claim that there is a case{where}: one is enough."
     if record["over"] == "all":
         return f"It may depend on {factors}." if factors else ""
     return f"It is decided by: {', '.join(record['over'])}."
@@ -265,6 +268,7 @@ def verdict(record: dict, found: dict | None = None) -> str:
         axis = forest.axis(list(plotted.values()), record)
         many = len(names) > 1
         body = alone + (_rows if many else _line)(record, said, plotted, axis)
+        body += _divs([] if record["over"] == "all" else [_over(record)])
     apart = record["reads"] and "verdict" not in record  # else the measure stands in the result
     how = [record["measure"] + "." if apart else "", record["scope"], margin(record)]
     if said:
@@ -294,23 +298,41 @@ COUNTED = {  # what a number of comparisons did
 }
 
 
-def finding(record: dict, found: dict | None = None) -> str:
+ADVISED = {  # the same, seen from an advice against the claim
+    "against": ("goes as advised", "go as advised"),
+    "for": ("goes the other way", "go the other way"),
+}
+
+
+def chosen(said: Judged, only: Iterable[str]) -> list[str]:
+    """The conditions that have all the levels `only`."""
+    return [name for name in said.bases if set(only) <= set(replications.levels_of(name))]
+
+
+def finding(
+    record: dict, found: dict | None = None, *, only: Iterable[str] = (), wants: str = "for"
+) -> str:
     """The result of a claim in one or two sentences, without its verdict.
 
     A single comparison: its sentence with the pooled effect. Several: how many went which way, and
     of those that went as claimed or the other way the one in the middle, for the largest would
     overstate them. An exact claim: itself, in quotes.
+
+    only   levels: of the comparisons those that have them
+    wants  "against" where it serves an advice that follows if the claim does not hold
     """
     if "verdict" in record:
         return f"“{record['says']}”"
     if (said := replications.judge(record, found)) is None:
         return "Has not been tried on enough data yet."
-    sides = {name: drawn(record, said, name).side for name in said.bases}
-    told = {name: sentence(record, p.mean, *p.interval) for name, p in said.pooled.items()}
+    names = chosen(said, only)
+    sides = {name: drawn(record, said, name).side for name in names}
+    told = {n: sentence(record, said.pooled[n].mean, *said.pooled[n].interval) for n in names}
     if len(sides) == 1:
         return _upper("".join(told.values()) + ".")
     parts = []
-    for side, (one, more) in COUNTED.items():
+    counted = COUNTED if wants == "for" else COUNTED | ADVISED
+    for side, (one, more) in counted.items():
         some = [name for name in sides if sides[name] == side]
         if not some:
             continue
@@ -401,7 +423,7 @@ def _rows(record: dict, said: Judged | None, plotted: dict, axis: forest.Axis) -
         body += f"<tr>{cells}<td data-effect>{effect}</td>"
         body += f'<td data-head="{last[0].lower()}">{number}</td></tr>'
     blank = "<td></td>" * len(record["factors"])
-    blank += f'<td class="nt-plot">{axis.ends()}</td><td></td><td></td>'
+    blank += f'<td class="nt-plot">{axis.ends(NARROW)}</td><td></td><td></td>'
     body += f'<tr aria-hidden="true">{blank}</tr>'
     table = f'<div class="nt-conditions" tabindex="0"><table><tr>{tags}</tr>{body}</table></div>'
     return f"<div>{html.escape(_upper(_blank(record)))}:</div>{table}"

@@ -52,12 +52,18 @@ class Axis:
             f'{dots}<circle class="nt-mean" cx="{at(row.effect)}" cy="{middle}" r="4.5"/></svg>'
         )
 
-    def ends(self) -> str:
-        """What stands under the lines: the margin's numbers, and words for either side."""
-        far = 2 * self.margin / (self.high - self.low) > 0.2  # else the two numbers would overlap
+    def ends(self, room: float = 0.15) -> str:
+        """What stands under the lines: the margin's numbers, and words for either side.
+
+        Only zero, if the margin is less than this share of the axis: two numbers would overlap.
+        """
+        far = 2 * self.margin / (self.high - self.low) > room
         marks = [-self.margin, self.margin] if far else [0.0]
         ticks = "".join(
-            f'<span style="left:{self._at(v)}">{tick(v, self.unit)}</span>' for v in marks
+            # as far to its own left as along the axis, so that none is cut at an end
+            f'<span style="left:{self._at(v)};transform:translateX(-{self._at(v)})">'
+            f"{tick(v, self.unit)}</span>"
+            for v in marks
         )
         left, inside, right = map(html.escape, self.words)
         inside = f"<span>▒ {inside}</span>" if self.margin else "<span></span>"

@@ -103,7 +103,7 @@ const face = (sign, word) => { this.textContent = sign; this.setAttribute('aria-
 const stop = () => { clearInterval(f.timer); f.timer = null; face('\u25b6', 'Play'); };
 if (f.timer) { stop(); return; }
 if (s.value == s.max) s.value = -1;
-face('\u23f8', 'Pause');
+face('\u275a\u275a', 'Pause');
 f.timer = setInterval(() => {
   if (+s.value >= +s.max) { stop(); return; }
   s.value = +s.value + 1; s.dispatchEvent(new Event('input'));
