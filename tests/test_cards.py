@@ -139,7 +139,7 @@ def test_a_margin_in_words(other, expected):
     "other, expected",
     [
         ({}, "It may depend on rule."),
-        ({"over": "some"}, "It is the claim that there is a case, by rule: one is enough."),
+        ({"over": "some"}, "The claim is that there is a case, by rule: one is enough."),
         ({"over": ["SGD"]}, "It is decided by: SGD."),
         ({"factors": []}, ""),
         ({"redrawn": "digits", "nearest": "Smith 2020", "source": "Jones 2021"},

@@ -61,7 +61,7 @@ def test_the_ends_have_words(other, expected):
 
 
 def test_a_number_of_the_axis_is_cut_at_neither_end():
-    """It is moved to its own left by the share of the axis that lies there: 0 at 0, all at 100 %."""
+    """It is moved to its own left by its place: not at all at 0, by its width at 100 %."""
     for low, high in ((-0.5, 0.5), (-0.5, 2), (-7, 0.5)):
         page = forest.Axis(low, high, 0.5, "points", ("", "", "")).ends()
         pairs = re.findall(r"left:([\d.]+)%;transform:translateX\(-([\d.]+)%\)", page)

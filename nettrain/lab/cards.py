@@ -153,7 +153,7 @@ def _over(record: dict) -> str:
     factors = " and ".join(record["factors"])
     if record["over"] == "some":
         where = f", by {factors}" if factors else ""
-        return f"It is the claim that there is a case{where}: one is enough."
+        return f"The claim is that there is a case{where}: one is enough."
     if record["over"] == "all":
         return f"It may depend on {factors}." if factors else ""
     return f"It is decided by: {', '.join(record['over'])}."
