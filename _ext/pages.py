@@ -364,8 +364,9 @@ def performance() -> str:
         for goal in GOALS[device]:
             rows = results.get(goal.benchmark, {}).get("rows")
             bound = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g}"
-            value = f"{goal.value(rows):.3g}" if rows else ""
-            met = ("met" if goal.met(rows) else "**missed**") if rows else "not measured"
+            measured = rows and goal.value(rows) == goal.value(rows)  # NaN: its peer is missing
+            value = f"{goal.value(rows):.3g}" if measured else ""
+            met = ("met" if goal.met(rows) else "**missed**") if measured else "not measured"
             goals.append([goal.says, bound, value, met])
         parts.append(table(["Ratio", "Goal", "Measured", "Outcome"], goals))
         for benchmark, result in results.items():

@@ -34,6 +34,19 @@ def alone(rows: list[dict]) -> float:
     return max(1 / r["ratio"] for r in rows if r["runs"] == 1 and not r.get("compiled"))
 
 
+def beside_jax(compiled: bool, column: str = "ratio to JAX", worst: Callable = min) -> Callable:
+    """The worst of a column of the rows that have one; NaN where JAX was not at hand."""
+    return lambda rows: worst(
+        (r[column] for r in rows if column in r and r["compiled"] == compiled), default=float("nan")
+    )
+
+
+def processes(rows: list[dict]) -> float:
+    """How many times as fast the rows of a sweep are trained by one process per core."""
+    one, all_cores = (r["seconds"] for r in rows if r["grows"] == "processes")
+    return one / all_cores
+
+
 def slow(peer: str) -> Callable:
     """The worst of the compiled step, over the models for which it is meant."""
     return worst(f"compiled / {peer}", above=1e5)
@@ -48,7 +61,7 @@ def importing(rows: list[dict]) -> float:
 
 
 LARGE = "0.3 to 11 M parameters"
-STEP, SWEEP = "optimizer_step", "sweep_throughput"
+STEP, SWEEP, FIRST = "optimizer_step", "sweep_throughput", "first / JAX"
 GOALS = {
     "cpu": [
         Goal(f"compiled step / torch foreach, {LARGE}", STEP, slow("foreach"), 0.7, True),
@@ -58,6 +71,11 @@ GOALS = {
         Goal("sweep / loop, MLP 40-32-32-10", SWEEP, best("ratio", "40-32-32"), 100),
         Goal("sweep / loop, MLP 196-128-128-10", SWEEP, best("ratio", "196-128"), 20),
         Goal("one run / loop, in time", SWEEP, alone, 1.5, True),
+        Goal("sweep / JAX, slowest model", SWEEP, beside_jax(False), 1.0),
+        Goal("compiled sweep / JAX, slowest model", SWEEP, beside_jax(True), 1.2),
+        Goal("first epoch / JAX's, in time", SWEEP, beside_jax(False, FIRST, max), 1.0, True),
+        Goal("the same, compiled", SWEEP, beside_jax(True, FIRST, max), 2.0, True),
+        Goal("two cores / one", "scale", processes, 1.8),
         Goal("import nettrain / import torch", "imports", importing, 1.2, True),
         Goal("cold build of the book, two cores, minutes", "book", cold, 10, True),
     ],

@@ -17,6 +17,7 @@ from benchmarks import (
     imports,
     machine,
     optimizer_step,
+    profiles,
     scale,
     search,
     sweep_throughput,
@@ -55,13 +56,46 @@ def test_every_benchmark_fills_the_columns_that_goals_read(small, monkeypatch, t
     (tmp_path / "html").mkdir()
     (tmp_path / "html" / "page.html").write_text("x" * 5000)
     rows = {name: list(run(CPU)) for name, run in main.BENCHMARKS.items()}
+    peer = {"ratio to JAX": 2.0, "first / JAX": 1.0}  # it has an environment of its own
+    sweeps = [r | peer | {"compiled": c} for r in rows["sweep_throughput"] for c in (False, True)]
     for goal in goals.GOALS["cpu"]:
-        assert goal.value(rows[goal.benchmark]) > 0
-        assert isinstance(goal.met(rows[goal.benchmark]), bool)
+        found = sweeps if goal.benchmark == "sweep_throughput" else rows[goal.benchmark]
+        assert goal.value(found) > 0
+        assert isinstance(goal.met(found), bool)
+    assert math.isnan(goals.beside_jax(False)(rows["sweep_throughput"]))
+    shares = [[v for v in r.values() if isinstance(v, float)] for r in rows["profiles"]]
+    assert all(sum(some) == pytest.approx(1) and min(some) > 0 for some in shares)
     assert [r["runs"] for r in rows["sweep_throughput"]] == [1, 3]
     assert [r["steps"] for r in rows["scale"]] == [3, 5, 2, 2]
     numbers = [r["number"] for r in rows["book"][:1] + rows["book"][2:]]
     assert numbers == [1.5, 0, 0.005, 0.005]
+
+
+@pytest.mark.parametrize("compiled, value", [(False, 0.5), (True, 2.0)])
+def test_the_slowest_model_counts_beside_jax_and_rows_without_it_do_not(compiled, value):
+    rows = [{"compiled": False, "ratio to JAX": r} for r in (0.5, 3.0)]
+    rows += [{"compiled": True, "ratio to JAX": 2.0}, {"compiled": False}, {"compiled": True}]
+    assert goals.beside_jax(compiled)(rows) == value
+
+
+@pytest.mark.parametrize(
+    "operation, expected",
+    [
+        ("aten::bmm", "matrix products"),
+        ("aten::mkldnn_convolution", "matrix products"),
+        ("aten::index", "copies"),
+        ("aten::copy_", "copies"),
+        ("aten::add_", "passes over elements"),
+        ("aten::relu", "passes over elements"),
+    ],
+)
+def test_an_operation_is_counted_in_one_column(operation, expected):
+    assert profiles.kind(operation) == expected
+
+
+def test_cores_are_compared_by_the_seconds_of_the_same_rows():
+    times = (("runs", 9.0), ("processes", 3.0), ("processes", 2.0))
+    assert goals.processes([{"grows": g, "seconds": s} for g, s in times]) == 1.5
 
 
 PEER = {"steps per second": 4.0, "quartiles": [3.0, 5.0], "first s": 2.0}
