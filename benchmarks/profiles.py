@@ -36,10 +36,10 @@ def run(device: torch.device) -> Iterator[dict]:
         work = Sweep(model, adam, throughput.noise_for(name, device), **how)
         runs = work.start(range(RUNS), lr=1e-3)
         work.advance(runs, STEPS)  # recorded, and the loops compiled
-        begin = time.perf_counter()
         with profile(activities=[ProfilerActivity.CPU]) as seen:
+            begin, spent = time.perf_counter(), Counter()  # the profiler's own start does not count
             work.advance(runs, STEPS)
-        whole, spent = time.perf_counter() - begin, Counter()
+            whole = time.perf_counter() - begin
         for event in seen.key_averages():
             spent[kind(event.key)] += event.self_cpu_time_total / 1e6
         row = {"model": name, "batch": batch, "runs": RUNS}
