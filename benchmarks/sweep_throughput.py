@@ -125,7 +125,9 @@ def peer(name: str, count: int) -> dict | None:
     env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     env["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # as torch: a GPU would round to TF32
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
+        # a GPU's minutes are counted; on a CPU an epoch of the transformer takes half of one
+        limit = 90 if torch.cuda.is_available() else 900
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         return None
     if done.returncode:
