@@ -11,6 +11,8 @@ from docutils import nodes
 from sphinx.search.en import SearchEnglish
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from _ext.findings import inside
+
 HAN = r"\u3400-\u4dbf\u4e00-\u9fff"
 RUN = re.compile(f"([{HAN}]+)")
 WORD = re.compile(rf"[{HAN}]+|[^\W{HAN}]+")
@@ -29,16 +31,8 @@ class Mark(SphinxPostTransform):
 
     def run(self, **_) -> None:
         for text in list(self.document.findall(nodes.Text)):
-            if RUN.search(text) and not untouched(text):
+            if RUN.search(text) and not inside(text, (*UNTOUCHED, Chinese)):
                 text.parent.replace(text, [*marked(text)])
-
-
-def untouched(node: nodes.Node) -> bool:
-    """Whether a text is code, mathematics or marked already."""
-    while node := node.parent:
-        if isinstance(node, (*UNTOUCHED, Chinese)):
-            return True
-    return False
 
 
 def marked(text: str) -> list[nodes.Node]:

@@ -11,6 +11,7 @@ from nettrain.lab import cards, forest, replications
 
 FAR = 30  # margins at the ends of the plots
 SHOWN = 4  # conditions that are drawn of a claim, those that are farthest from zero first
+SOURCES = {"A": "textbook", "B": "slides", "D": "disputed today"}  # by a claim's first letter
 STRENGTHS = {  # distance of an interval's near end from zero, in margins: its name
     10: "ten margins or more",
     3: "three to ten margins",
@@ -29,6 +30,7 @@ def explorer() -> str:
         [
             '<label>Words <input type="search" name="words"></label>',
             choice("part", dict.fromkeys(parts[r["chapter"]] for r in records.values())),
+            choice("source", SOURCES.values()),
             choice("verdict", kinds),
             choice("strength", [*STRENGTHS.values(), "exact"]),
             grouped("factor", factors(records, parts)),
@@ -97,7 +99,8 @@ def row(record: dict, part: str) -> str:
     kind = replications.kind(word)
     page = record["chapter"].split("/")[-1]
     key = html.escape(record["id"])
-    facts = {"part": part, "verdict": kind, "strength": strength(record, said)}
+    facts = {"part": part, "source": SOURCES[record["id"][0]], "verdict": kind}
+    facts["strength"] = strength(record, said)
     facts["factor"] = "|".join(record["factors"])
     facts["words"] = " ".join(said.bases if said else ())
     data = " ".join(f'data-{k}="{html.escape(v)}"' for k, v in facts.items())

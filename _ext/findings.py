@@ -1,13 +1,16 @@
 """Sphinx extension: the role {finding}`A05a`, a claim's result with its badge, in running text.
 
-A question of a lecture is answered so by the replications; the answer changes with them.
+A question of a lecture is answered so by the replications; the answer changes with them. The number
+of a claim in running text, as in "(A05a)", leads to its card.
 """
 
 import html
 import os
+import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from _ext import build
 from nettrain.lab import cards, replications
@@ -47,6 +50,47 @@ def finding(name, rawtext, text, lineno, inliner, options=None, content=None):
     return [nodes.raw("", answer(found, page), format="html")], []
 
 
+CLAIM = re.compile(r"\b([ABD]\d\d[a-z])\b")
+NO_LINK = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
+NO_LINK += (nodes.reference, nodes.title)
+
+
+class Linked(SphinxPostTransform):
+    """Numbers of claims in text, outside code and links, become links to the claims' cards."""
+
+    default_priority = 700
+    formats = ("html",)
+
+    def run(self, **_) -> None:
+        if self.app.builder.name != "html":  # all pages in one have no such addresses
+            return
+        claims = build.read_json(build.ROOT / "nettrain" / "evidence.json")
+        where = {key: claim["chapter"] for key, claim in claims.items()}
+        for text in list(self.document.findall(nodes.Text)):
+            if where.keys() & set(CLAIM.findall(text)) and not inside(text, NO_LINK):
+                text.parent.replace(text, [*linked(text, where, self.env.docname)])
+
+
+def inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
+    """Whether a node stands in one of these kinds."""
+    while node := node.parent:
+        if isinstance(node, kinds):
+            return True
+    return False
+
+
+def linked(text: str, where: dict[str, str], page: str) -> list[nodes.Node]:
+    """A text in pieces, those that are numbers of claims as links; where: {number: its page}."""
+    pieces = []
+    for piece in filter(None, CLAIM.split(text)):
+        if piece not in where:
+            pieces.append(nodes.Text(piece))
+        else:
+            address = "" if where[piece] == page else relative(where[piece], page)
+            pieces.append(nodes.reference("", piece, refuri=f"{address}#{piece}", internal=True))
+    return pieces
+
+
 def outdated(app, env, added, changed, removed) -> list[str]:
     """Pages with findings are read again when a lecture found something else."""
     now = build.digest([build.VERDICTS]) if build.VERDICTS.exists() else ""
@@ -59,5 +103,6 @@ def outdated(app, env, added, changed, removed) -> list[str]:
 
 def setup(app):
     app.add_role("finding", finding)
+    app.add_post_transform(Linked)
     app.connect("env-get-outdated", outdated)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import statistics
 import threading
@@ -112,7 +113,32 @@ def test_page_fits_a_phone_in_the_dark(visit, name):
     page, complaints = visit(name, color_scheme="dark", **small)
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 321
+    assert page.evaluate(CUT_OFF) == [] and min(page.evaluate(LETTERS), default=10) >= 8.5
     assert complaints == [] and barriers(page) == []
+
+
+# Formulas that are cut off, or are stops of the tab key though all of them is seen.
+CUT_OFF = """() => [...document.querySelectorAll("mjx-container")].filter(e => {
+  if (!e.offsetParent) return false; // folded
+  if (e.getAttribute("display") !== "true") return e.tabIndex >= 0;
+  const wide = e.scrollWidth > e.clientWidth;
+  return wide ? getComputedStyle(e).overflowX !== "auto" || e.tabIndex < 0 : e.tabIndex >= 0;
+}).map(e => e.closest("p, div.math").outerHTML.slice(0, 200))"""
+
+# How high letters of 10 points stand in a figure of 110 dots per inch, in pixels.
+LETTERS = """() => [...document.querySelectorAll(".bd-article .cell_output img")]
+  .filter(e => e.offsetParent && !e.closest(".nt-frames") && e.naturalWidth > 320)
+  .map(e => 10 / 72 * 110 * e.getBoundingClientRect().width / e.naturalWidth)"""
+
+
+def test_a_dark_page_is_printed_on_white(visit):
+    page, _ = visit("chapters/dropout.html", color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    look = "e => getComputedStyle(document.querySelector(e))"
+    for part, bright in (("body", "backgroundColor"), ("h1", "color"), (".nt-verdict", "color")):
+        color = page.evaluate(f"({look})('{part}').{bright}")
+        brightness = sum(int(c) for c in re.findall(r"\d+", color)[:3]) / 3
+        assert (brightness > 200) == (part == "body"), (part, color)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -181,12 +207,25 @@ def test_animation_plays_and_slides(visit):
     assert shown.count() == 1 and complaints == []
 
 
-@pytest.mark.parametrize("word", ["momentum", "动量法"])
-def test_search_finds(visit, word):
-    page, complaints = visit(f"search.html?q={word}")
+@pytest.mark.parametrize(
+    "words, expected, among",
+    [
+        ("momentum", "chapters/optimizers", None),
+        ("动量法", "chapters/optimizers", None),
+        ("动量", "chapters/optimizers", None),
+        ("which optimizer", "chapters/optimizer_choice", 1),
+        ("learning rate", "chapters/what_to_do", 5),
+    ],
+)
+def test_search_finds(visit, words, expected, among):
+    page, complaints = visit(f"search.html?q={words}")
     page.wait_for_selector("#search-results li a", timeout=20_000)
-    links = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
-    assert any("optimizers" in link for link in links) and complaints == []
+    page.wait_for_timeout(1500)  # results come one by one
+    links = page.locator("#search-results li > a").evaluate_all("links => links.map(a => a.href)")
+    assert any(expected in link for link in links[:among]), links[:among]
+    snippets = page.locator("#search-results p.context").all_inner_texts()
+    assert snippets and not any(s.startswith((".pdf", "Contents", "Open in")) for s in snippets)
+    assert complaints == []
 
 
 def test_every_interactive_figure_moves(visit):

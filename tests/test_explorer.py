@@ -14,7 +14,7 @@ COMMITTED = read_json(explorer.build.ROOT / "nettrain" / "evidence.json")
 
 
 def judged(monkeypatch, effects, **other):
-    made = claimed(*effects, **({"chapter": "chapters/losses"} | other))
+    made = claimed(*effects, **({"chapter": "chapters/losses", "id": "A99a"} | other))
     found = stored(made, effects)
     monkeypatch.setattr(replications, "kept", lambda: found)
     return made, replications.judge(made)
@@ -23,10 +23,10 @@ def judged(monkeypatch, effects, **other):
 def test_a_row_leads_to_its_card_and_says_what_came_out(monkeypatch):
     made, _ = judged(monkeypatch, {"SGD": UP, "Adam": DOWN}, says="A <b>.")
     row = explorer.row(made, "Choices")
-    start = '<tr id="T1a" data-part="Choices" data-verdict="depends" '
+    start = '<tr id="A99a" data-part="Choices" data-source="textbook" data-verdict="depends" '
     start += 'data-strength="one to three margins" data-factor="rule" data-words="SGD Adam">'
     assert row.startswith(start)
-    assert '<a href="losses.html#T1a"><b>T1a</b> A &lt;b&gt;.</a> <small>Losses</small>' in row
+    assert '<a href="losses.html#A99a"><b>A99a</b> A &lt;b&gt;.</a> <small>Losses</small>' in row
     assert "± Depends on rule 2 conditions: 1 beyond the margin, 1 beyond" in words(row)
     assert row.count("<svg") == 2
 
@@ -60,7 +60,7 @@ def test_of_many_conditions_the_largest_are_drawn_and_all_are_counted(monkeypatc
 def test_every_claim_has_a_row_and_every_choice_finds_one():
     text = explorer.explorer()
     assert text.count("<tr id=") == len(COMMITTED)
-    for name in ("part", "verdict", "strength", "factor"):
+    for name in ("part", "source", "verdict", "strength", "factor"):
         menu = re.search(rf'<select name="{name}">(.*?)</select>', text)[1]
         options = re.findall('<option value="([^"]+)">', menu)
         values = {v for row in re.findall(rf'data-{name}="(.*?)"', text) for v in row.split("|")}

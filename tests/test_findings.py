@@ -4,6 +4,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+from docutils import nodes
 from docutils.utils import new_document
 
 from _ext import build, findings
@@ -46,3 +47,21 @@ def test_a_claim_that_does_not_exist_is_a_warning_that_names_it():
     nodes, messages = findings.finding("finding", "{finding}`A99z`", "A99z", 7, inliner)
     assert told == [("finding: there is no claim A99z", 7)]
     assert nodes == ["{finding}`A99z`"] and len(messages) == 1
+
+
+def test_numbers_of_claims_become_links_and_the_text_stays():
+    where = {"A53a": "chapters/dropout", "B09d": "chapters/optimizer_choice"}
+    text = "In the repetitions (A53a, B09d) it was so; A99z and XA53a are no claims."
+    pieces = findings.linked(text, where, "chapters/dropout")
+    assert "".join(p.astext() for p in pieces) == text
+    links = [p.attributes for p in pieces if isinstance(p, nodes.reference)]
+    assert [a["refuri"] for a in links] == ["#A53a", "optimizer_choice.html#B09d"]
+
+
+@pytest.mark.parametrize("kind", findings.NO_LINK)
+def test_numbers_in_code_links_and_titles_are_left_alone(kind):
+    text = nodes.Text("A53a")
+    whole = nodes.paragraph("", "", kind("", "", text) if kind is not nodes.raw else kind("", ""))
+    if kind is nodes.raw:
+        whole.children[0] += text
+    assert findings.inside(text, findings.NO_LINK)

@@ -316,7 +316,8 @@ def finding(
 
     A single comparison: its sentence with the pooled effect. Several: how many went which way, and
     of those that went as claimed or the other way the one in the middle, for the largest would
-    overstate them. An exact claim: itself, in quotes.
+    overstate them. An exact claim: itself, in quotes. One that waits for its bases: what the page's
+    own run found in its first condition.
 
     only   levels: of the comparisons those that have them
     wants  "against" where it serves an advice that follows if the claim does not hold
@@ -324,7 +325,10 @@ def finding(
     if "verdict" in record:
         return f"“{record['says']}”"
     if (said := replications.judge(record, found)) is None:
-        return "Has not been tried on enough data yet."
+        name = next(iter(record["conditions"]))
+        c, where = record["conditions"][name], f", {label(name)}" if name else ""
+        alone = sentence(record, c["effect"], c["low"], c["high"])
+        return f"So far in one run only{where}: {alone}."
     names = chosen(said, only)
     sides = {name: drawn(record, said, name).side for name in names}
     told = {n: sentence(record, said.pooled[n].mean, *said.pooled[n].interval) for n in names}
