@@ -474,7 +474,23 @@ def surprises() -> str:
         "other way, blue where it made no difference, and grey where it stayed open:"
     )
     table = f'<table class="nt-claims"><tbody>{"".join(rows)}</tbody></table>'
-    return f"{text}\n\n```{{raw}} html\n{table}\n```"
+    return f"{text}\n\n```{{raw}} html\n{bar(sides)}\n{table}\n```"
+
+
+def bar(sides: Counter) -> str:
+    """The shares of comparisons that went one way or another, as one bar."""
+    words = {"for": "as claimed", "against": "the other way", "same": "no difference that matters"}
+    words["open"] = "open"
+    parts, at = [], 0.0
+    for side in words:
+        share = 100 * sides[side] / sides.total()
+        parts.append(f'<rect class="nt-{side}" x="{at:.2f}" width="{share:.2f}" height="4"/>')
+        at += share
+    told = ", ".join(f"{sides[side]} {word}" for side, word in words.items())
+    return (
+        f'<svg class="nt-shares" role="img" aria-label="Comparisons: {told}" '
+        f'viewBox="0 0 100 4" preserveAspectRatio="none">{"".join(parts)}</svg>'
+    )
 
 
 def race() -> str:

@@ -764,5 +764,6 @@ def test_there_are_sixty_wrong_answers_and_each_construction_has_some():
 @each_exercise
 def test_each_lecture_of_an_exercise_leads_to_it(id):
     for lecture in lessons.read(id).lectures:
-        text = Path("chapters", f"{lecture}.ipynb").read_text("utf-8")
+        file = Path(exercises.__file__).parents[1] / "chapters" / f"{lecture}.ipynb"
+        text = file.read_text("utf-8")
         assert f"../exercises/ex{id.replace('-', '_')}/statement>" in text, lecture

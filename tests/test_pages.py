@@ -4,7 +4,7 @@ import ast
 import math
 import re
 import string
-from collections import defaultdict
+from collections import Counter, defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
@@ -432,3 +432,11 @@ def test_the_first_page_shows_verdicts_that_have_replicated():
     chosen = [records[name] for name in pages.data("surprises")]
     assert len(chosen) >= 5
     assert replications.WAITING not in map(replications.verdict, chosen)
+
+
+def test_the_bar_has_the_share_of_each_outcome():
+    made = pages.bar(Counter({"for": 3, "against": 1, "same": 4}))
+    widths = dict(re.findall(r'class="nt-(\w+)" x="[\d.]+" width="([\d.]+)"', made))
+    assert widths == {"for": "37.50", "against": "12.50", "same": "50.00", "open": "0.00"}
+    assert re.findall(r' x="([\d.]+)"', made) == ["0.00", "37.50", "50.00", "100.00"]
+    assert "3 as claimed, 1 the other way, 4 no difference that matters, 0 open" in made
