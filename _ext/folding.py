@@ -83,7 +83,7 @@ def fold(app, doctree) -> None:
         name = kind(text, place) or ("Code" if cell.get("hide_mode") == "input" else None)
         if name:
             cell["hide_mode"] = None  # the bar of myst-nb says nothing
-            cell.children[0] = folded(f"{name} · {counted(lines(text))}", cell.children[0])
+            cell[0] = folded(f"{name} · {counted(lines(text))}", cell[0])
             put_away(cell, judged)
     for block in list(doctree.findall(nodes.literal_block)):
         if "/nettrain/" in block.get("source", ""):
@@ -124,7 +124,9 @@ def shorten(block: nodes.literal_block) -> None:
     rest = block.deepcopy()
     rest["ids"], rest["names"] = [], []
     what = "The whole class" if whole.lstrip().startswith("class") else "With its docstring"
-    block.children, block.rawsource = [nodes.Text(short)], short
+    block.clear()
+    block += nodes.Text(short)
+    block.rawsource = short
     place = block.parent.index(block) + 1
     block.parent.insert(place, folded(f"{what} · {counted(lines(whole))}", rest))
 
