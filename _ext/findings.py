@@ -67,6 +67,8 @@ class Linked(SphinxPostTransform):
         claims = build.read_json(build.ROOT / "nettrain" / "evidence.json")
         where = {key: claim["chapter"] for key, claim in claims.items()}
         for text in list(self.document.findall(nodes.Text)):
+            if not text.parent:  # what other extensions put in place by hand: outputs, titles
+                continue
             if where.keys() & set(CLAIM.findall(text)) and not inside(text, NO_LINK):
                 text.parent.replace(text, [*linked(text, where, self.env.docname)])
 
