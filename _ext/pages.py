@@ -465,8 +465,8 @@ def surprises() -> str:
     judged = [(v, replications.judge(v)) for v in verdicts.values()]
     sides = Counter(cards.drawn(v, j, name).side for v, j in judged if j for name in j.pooled)
     text = (
-        f"Of {sides.total():,} comparisons, each drawn again with other data, {sides['for']} went as "
-        f"claimed, {sides['against']} the other way, {sides['same']} made no difference that "
+        f"Of {sides.total():,} comparisons, each drawn again with other data, {sides['for']} went "
+        f"as claimed, {sides['against']} the other way, {sides['same']} made no difference that "
         f"matters, {sides['open']} stayed open; of {len(exact)} exact statements "
         f"{exact.count('false')} turned out false. Here are some of them; "
         "{doc}`all claims <chapters/explorer>` stand in one table. The grey zone is what is too "
