@@ -1,10 +1,13 @@
-// A formula is no stop of the tab key, unless it is wider than its place: then the arrows scroll it.
+// A formula or a figure is no stop of the tab key, unless it is wider than its place: then the
+// arrows scroll it.
 document.addEventListener("DOMContentLoaded", () => {
+  const wide = 'mjx-container[display="true"], .cell_output figure:not(.nt-frames), .cell_output .output:has(> img)';
   const mark = () =>
-    document.querySelectorAll('mjx-container[display="true"]').forEach((formula) => {
-      if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
-      else formula.removeAttribute("tabindex");
+    document.querySelectorAll(wide).forEach((node) => {
+      if (node.scrollWidth > node.clientWidth) node.tabIndex = 0;
+      else node.removeAttribute("tabindex");
     });
   window.MathJax?.startup?.promise?.then(mark);
+  window.addEventListener("load", mark);
   window.addEventListener("resize", mark);
 });
