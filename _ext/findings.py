@@ -67,7 +67,8 @@ class Linked(SphinxPostTransform):
         claims = build.read_json(build.ROOT / "nettrain" / "evidence.json")
         where = {key: claim["chapter"] for key, claim in claims.items()}
         for text in list(self.document.findall(nodes.Text)):
-            if not text.parent:  # what other extensions put in place by hand: outputs, titles
+            # without a parent: put in place by hand by another extension; or a link in raw HTML
+            if not text.parent or in_raw_link(text):
                 continue
             if where.keys() & set(CLAIM.findall(text)) and not inside(text, NO_LINK):
                 text.parent.replace(text, [*linked(text, where, self.env.docname)])
@@ -79,6 +80,13 @@ def inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
         if isinstance(node, kinds):
             return True
     return False
+
+
+def in_raw_link(text: nodes.Text) -> bool:
+    """Whether the node before a text opens a link in HTML."""
+    place = text.parent.index(text)
+    before = text.parent[place - 1] if place else None
+    return isinstance(before, nodes.raw) and before.astext().lower().startswith("<a ")
 
 
 def linked(text: str, where: dict[str, str], page: str) -> list[nodes.Node]:

@@ -65,3 +65,10 @@ def test_numbers_in_code_links_and_titles_are_left_alone(kind):
     if kind is nodes.raw:
         whole.children[0] += text
     assert findings.inside(text, findings.NO_LINK)
+
+
+def test_the_text_of_a_link_in_html_is_no_second_link():
+    raw = nodes.raw("", '<a href="explorer.html#A53a">', format="html")
+    inside, outside = nodes.Text("A53a"), nodes.Text(" (A53b)")
+    nodes.paragraph("", "", raw, inside, nodes.raw("", "</a>", format="html"), outside)
+    assert findings.in_raw_link(inside) and not findings.in_raw_link(outside)
