@@ -7,6 +7,7 @@ the code that it shows.
 """
 
 import json
+import math
 import os
 import platform
 import re
@@ -364,10 +365,12 @@ def performance() -> str:
         for goal in GOALS[device]:
             rows = results.get(goal.benchmark, {}).get("rows")
             bound = f"{'at most' if goal.at_most else 'at least'} {goal.bound:g}"
-            measured = rows and goal.value(rows) == goal.value(rows)  # NaN: its peer is missing
-            value = f"{goal.value(rows):.3g}" if measured else ""
-            met = ("met" if goal.met(rows) else "**missed**") if measured else "not measured"
-            goals.append([goal.says, bound, value, met])
+            value = goal.value(rows) if rows else math.nan
+            if math.isnan(value):  # its benchmark or the peer in it
+                goals.append([goal.says, bound, "", "not measured"])
+                continue
+            met = "met" if goal.met(rows) else "**missed**"
+            goals.append([goal.says, bound, f"{value:.3g}", met])
         parts.append(table(["Ratio", "Goal", "Measured", "Outcome"], goals))
         for benchmark, result in results.items():
             on = result["machine"]

@@ -77,7 +77,7 @@ GOALS = {
         Goal("the same, compiled", SWEEP, beside_jax(True, FIRST, max), 2.0, True),
         Goal("two cores / one", "scale", processes, 1.8),
         Goal("import nettrain / import torch", "imports", importing, 1.2, True),
-        Goal("cold build of the book, two cores, minutes", "book", cold, 20, True),
+        Goal("cold build of the book, two cores, minutes", "book", cold, 10, True),
     ],
     "cuda": [
         Goal(f"compiled step / torch fused, {LARGE}", STEP, slow("fused"), 1.05, True),

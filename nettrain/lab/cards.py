@@ -326,9 +326,8 @@ def finding(
         return f"“{record['says']}”"
     if (said := replications.judge(record, found)) is None:
         name = next(iter(record["conditions"]))
-        c, where = record["conditions"][name], f", {label(name)}" if name else ""
-        alone = sentence(record, c["effect"], c["low"], c["high"])
-        return f"So far in one run only{where}: {alone}."
+        where = f", {label(name)}" if name else ""
+        return f"So far in one run only{where}: {_alone(record, name)}."
     names = chosen(said, only)
     sides = {name: drawn(record, said, name).side for name in names}
     told = {n: sentence(record, said.pooled[n].mean, *said.pooled[n].interval) for n in names}
