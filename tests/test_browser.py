@@ -197,13 +197,16 @@ def test_animation_plays_and_slides(visit):
         assert shown.count() == 1 and shown.get_attribute("alt") == alts[at]
         told = slider.get_attribute("aria-valuetext"), figure.locator("output").text_content()
         assert told == (labels[at], labels[at])
+    sign = button.locator("path")
+    rests = sign.get_attribute("d")
     button.click()  # at the end it starts over
-    assert button.get_attribute("aria-label") == "Pause"
+    assert button.get_attribute("aria-label") == "Pause" and sign.get_attribute("d") != rests
     page.wait_for_function("s => 0 < s.value && s.value < 6", arg=slider.element_handle())
     button.click()
     stopped = slider.input_value()
     page.wait_for_timeout(500)
-    assert slider.input_value() == stopped and button.get_attribute("aria-label") == "Play"
+    assert slider.input_value() == stopped
+    assert (button.get_attribute("aria-label"), sign.get_attribute("d")) == ("Play", rests)
     assert shown.count() == 1 and complaints == []
 
 

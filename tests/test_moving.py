@@ -53,6 +53,9 @@ def test_race_draws_given_points_and_keeps_a_diverged_path_where_it_was():
         'data-name="b"' in text and "Alt text." in text and "http://" not in text.split("svg", 1)[0]
     )
     assert text.count("checkbox") == 2 and text.count(" checked") == 1
+    lines = re.findall(r'stroke="([^"]*)" stroke-width="1.6" stroke-dasharray="([^"]*)"', text)
+    boxes = re.findall(r'stroke="([^"]*)" stroke-width="2.5" stroke-dasharray="([^"]*)"', text)
+    assert lines == boxes and len(set(boxes)) == 2  # a box shows its line as it is drawn
     with pytest.raises(ValueError, match="paths of the same length"):
         moving.race((x, y, x), {}, "alt")
 

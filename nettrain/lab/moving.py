@@ -59,10 +59,10 @@ def frames(
         images.append(
             f'<img alt="{html.escape(text)}" src="data:image/webp;base64,{data}"{hidden}>'
         )
-    text = {"name": name, "caption": caption, "label": labels[start], "show": _SHOW, "play": _PLAY}
+    text = {"name": name, "caption": caption, "label": labels[start], "show": _SHOW}
     text = {key: html.escape(value) for key, value in text.items()}
     text["labels"] = html.escape(json.dumps(labels))
-    last, images = len(values) - 1, "".join(images)
+    text["button"], last, images = _BUTTON, len(values) - 1, "".join(images)
     return HTML(_FRAMES.format(**text, start=start, last=last, interval=interval, images=images))
 
 
@@ -97,22 +97,33 @@ this.setAttribute('aria-valuetext', text);
 """
 
 
-_PLAY = """
+_RUNS, _RESTS = "M1.5 1h2.5v8H1.5zM6 1h2.5v8H6z", "M2 .5 9.5 5 2 9.5z"  # two bars, a triangle
+
+
+# signs are drawn, since a font may lack them or show them as emoji
+_PLAY = f"""
 const f = this.closest('figure'), s = f.querySelector('input');
-const face = (sign, word) => { this.textContent = sign; this.setAttribute('aria-label', word); };
-const stop = () => { clearInterval(f.timer); f.timer = null; face('\u25b6', 'Play'); };
-if (f.timer) { stop(); return; }
+const face = (word, d) => {{
+  this.setAttribute('aria-label', word); this.querySelector('path').setAttribute('d', d);
+}};
+const stop = () => {{ clearInterval(f.timer); f.timer = null; face('Play', '{_RESTS}'); }};
+if (f.timer) {{ stop(); return; }}
 if (s.value == s.max) s.value = -1;
-face('\u275a\u275a', 'Pause');
-f.timer = setInterval(() => {
-  if (+s.value >= +s.max) { stop(); return; }
+face('Pause', '{_RUNS}');
+f.timer = setInterval(() => {{
+  if (+s.value >= +s.max) {{ stop(); return; }}
   s.value = +s.value + 1; s.dispatchEvent(new Event('input'));
-}, +f.dataset.interval);
+}}, +f.dataset.interval);
 """
 
 
+_BUTTON = f"""<button type="button" aria-label="Play" onclick="{html.escape(_PLAY)}"><svg
+ viewBox="0 0 10 10" width="14" height="14" fill="currentColor" aria-hidden="true"><path
+ d="{_RESTS}"/></svg></button>"""
+
+
 _FRAMES = """<figure class="nt-frames" data-labels="{labels}" data-interval="{interval}">
-<div class="nt-controls"><button type="button" aria-label="Play" onclick="{play}">\u25b6</button>
+<div class="nt-controls">{button}
 <label>{name} <input type="range" min="0" max="{last}" value="{start}" aria-valuetext="{label}"
  oninput="{show}"></label> <output>{label}</output></div>
 <div>{images}</div><figcaption>{caption}</figcaption></figure>"""
@@ -170,14 +181,15 @@ def race(
             f'points="{text}"/><circle r="3.5" fill="{colour}" cx="{u:.1f}" cy="{v:.1f}"/></g>'
         )
         boxes.append(
-            f'<label style="border-bottom: 3px solid {colour}"><input type="checkbox" '
-            f'value="{name}" oninput="{html.escape(_TICK)}"{" checked" if on else ""}> '
-            f"{name}</label>"
+            f'<label><input type="checkbox" value="{name}" oninput="{html.escape(_TICK)}"'
+            f'{" checked" if on else ""}> {name} <svg viewBox="0 0 30 4" width="30" height="4" '
+            f'aria-hidden="true"><path d="M0 2h30" stroke="{colour}" stroke-width="2.5" '
+            f'stroke-dasharray="{dashes}"/></svg></label>'
         )
     plt.close(fig)
     return HTML(
         _RACE.format(
-            last=at.shape[0] - 1, interval=interval, play=html.escape(_PLAY), caption=caption,
+            last=at.shape[0] - 1, interval=interval, button=_BUTTON, caption=caption,
             move=html.escape(_MOVE), boxes="\n".join(boxes), lines="".join(lines),
             alt=html.escape(alt), image=base64.b64encode(file.getvalue()).decode(),
             width=f"{width:g}", height=f"{height:g}", left=f"{left:.1f}", top=f"{height - top:.1f}",
@@ -204,7 +216,7 @@ this.closest('figure').querySelector(`g[data-name="${this.value}"]`)
 
 
 _RACE = """<figure class="nt-frames nt-race" data-interval="{interval}">
-<div class="nt-controls"><button type="button" aria-label="Play" onclick="{play}">\u25b6</button>
+<div class="nt-controls">{button}
 <label>step <input type="range" min="0" max="{last}" value="{last}" oninput="{move}"></label>
 <output>{last}</output></div>
 <fieldset class="nt-choice"><legend>Show</legend>
