@@ -539,11 +539,18 @@ def fill(app, docname: str, source: list[str]) -> None:
 
 
 def retold(source: str) -> str | None:
-    """A card as it would be told now; nothing if this HTML is no card."""
-    if card := CARD.match(source):
-        record = build.read_json(build.VERDICTS)[card[2]]
-        return (cards.claim if card[1] else cards.verdict)(record)
-    return None
+    """A card as it would be told now; nothing if this HTML is no card.
+
+    The folded part of a verdict leads to its row in the table of all claims, beside the lecture.
+    """
+    if not (card := CARD.match(source)):
+        return None
+    record = build.read_json(build.VERDICTS)[card[2]]
+    if card[1]:
+        return cards.claim(record)
+    link = f'<a href="explorer.html#{card[2]}">Its row among all claims</a>'
+    end = "</details></div>"
+    return f'{cards.verdict(record).removesuffix(end)}<div class="nt-row">{link}</div>{end}'
 
 
 def retell(app, doctree) -> None:

@@ -119,6 +119,16 @@ def test_a_claim_as_first_stated_is_open_only_where_the_page_has_no_verdict_of_i
         assert bool(card.find_parent("details", class_="nt-fold")) == bool(judged)
 
 
+def test_each_verdict_leads_to_its_row_among_all_claims():
+    rows = {row["id"] for row in soup("explorer").select(".nt-claims tr[id]")}
+    led = set()
+    for path in (ROOT / "chapters").glob("*.ipynb"):
+        for card in soup(path.stem).select(".nt-verdict[id]"):
+            assert card.select_one(".nt-row a")["href"] == f"explorer.html#{card['id']}"
+            led.add(card["id"])
+    assert led == rows
+
+
 @pytest.mark.parametrize("name, figure", openings.chosen().items())
 def test_a_lecture_opens_with_the_figure_that_is_named(name, figure):
     page = soup(name)
