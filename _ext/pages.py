@@ -35,7 +35,9 @@ from nettrain.lab import cards, replications
 CARD = re.compile(
     r'<div class="nt-verdict (nt-claim)?[^>]*(?:data-claim="|>\s*<strong>Claim )(\w+)'
 )
+NAME = re.compile(r"(?<=>)([a-z]{3,})_([a-z]{3,})(?=</th>)")
 PLACE = re.compile(r"<!-- data: (\w+) -->")
+SCIENTIFIC = re.compile(r"(?<![\w.])-?\d(\.\d+)?e[+-]\d\d\b")  # as Python prints a number
 ROWS = re.compile(r"<!-- rows: (.+) -->")
 ERRATA = re.compile(r"\b([ES])(\d\d)(?:(?:-| to )[ES](\d\d))?\b")
 LISTING = re.compile(r"literalinclude} \.\./nettrain/([\w/]+)\.py((?:\n:.*)*)")
@@ -553,11 +555,22 @@ def retold(source: str) -> str | None:
     return f'{cards.verdict(record).removesuffix(end)}<div class="nt-row">{link}</div>{end}'
 
 
+def readable(table: str) -> str:
+    """A table of pandas as a reader would write it: 2.75 · 10⁻¹⁷ for 2.753874e-17, and a column
+    named fit_loss as "fit loss"."""
+    table = SCIENTIFIC.sub(lambda found: cards.number(float(found[0])), table)
+    head, end, rows = table.partition("</thead>")
+    return NAME.sub(r"\1 \2", head) + end + rows
+
+
 def retell(app, doctree) -> None:
     """The cards say what the bases say now, not what they said when the lecture was executed."""
     for node in list(doctree.findall(nodes.raw)):
-        if card := retold(node.astext()):
+        source = node.astext()
+        if card := retold(source):
             node.children = [nodes.Text(card)]
+        elif 'class="dataframe' in source:
+            node.children = [nodes.Text(readable(source))]
 
 
 def outdated(app, env, added, changed, removed) -> list[str]:

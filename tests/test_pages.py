@@ -351,6 +351,31 @@ def test_notation_has_no_unknown_keys():
 # ------------------------------------------------------------------------------------ performance
 
 
+@pytest.mark.parametrize(
+    "cell, shown",
+    [
+        ("2.753874e-17", "2.75 · 10⁻¹⁷"),
+        ("-8.881784e-16", "−8.88 · 10⁻¹⁶"),
+        ("0.000000e+00", "0"),
+        ("6.539681e-01", "0.654"),
+        ("1.47e+03 [1.03e+03, 2.37e+03] n=20", "1,470 [1,030, 2,370] n=20"),
+        ("ε = 1e-08", "ε = 10⁻⁸"),
+        ("α = 10e-4", "α = 10e-4"),  # as somebody wrote it
+        ("commit 1e2e-05f", "commit 1e2e-05f"),
+        ("0.123", "0.123"),
+    ],
+)
+def test_numbers_of_a_table_are_written_as_readers_write_them(cell, shown):
+    table = f'<table class="dataframe"><thead><tr><th>a</th></tr></thead><td>{cell}</td></table>'
+    assert pages.readable(table) == table.replace(cell, shown)
+
+
+def test_a_column_has_a_name_in_words_and_a_row_the_name_it_has_in_code():
+    head = "<thead><th>fit_loss</th><th>n_in</th></thead>"
+    row = "<tbody><th>natural_exponential</th></tbody>"
+    assert pages.readable(head + row) == head.replace("fit_loss", "fit loss") + row
+
+
 def test_the_ratio_at_peak_is_one_for_each_model():
     assert pages.at_peak({"ratio": 4.0, "share of peak": 0.25}) == {"ratio at peak": 16.0}
     assert pages.at_peak({"ratio": 4.0}) == {}
