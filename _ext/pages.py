@@ -469,11 +469,13 @@ def surprises() -> str:
     exact = [v["verdict"] for v in verdicts.values() if "verdict" in v]
     judged = [(v, replications.judge(v)) for v in verdicts.values()]
     sides = Counter(cards.drawn(v, j, name).side for v, j in judged if j for name in j.pooled)
+    waiting = sum(j is None and "verdict" not in v for v, j in judged)
+    more = f"{waiting} more claims wait for their repetitions. " if waiting else ""
     text = (
-        f"Of {sides.total():,} comparisons, each drawn again with other data, {sides['for']} went "
-        f"as claimed, {sides['against']} the other way, {sides['same']} made no difference that "
-        f"matters, {sides['open']} stayed open; of {len(exact)} exact statements "
-        f"{exact.count('false')} turned out false. Here are some of them; "
+        f"Of {sides.total():,} comparisons, each repeated with other draws of the data, "
+        f"{sides['for']} went as claimed, {sides['against']} the other way, {sides['same']} made "
+        f"no difference that matters, {sides['open']} stayed open; of {len(exact)} exact "
+        f"statements {exact.count('false')} turned out false. {more}Here are some of them; "
         "{doc}`all claims <chapters/explorer>` stand in one table. The grey zone is what is too "
         "small to matter; a comparison is green where it went as claimed, red where it went the "
         "other way, blue where it made no difference, and grey where it stayed open:"
