@@ -557,7 +557,7 @@ def retold(source: str) -> str | None:
     return f'{cards.verdict(record).removesuffix(end)}<div class="nt-row">{link}</div>{end}'
 
 
-def readable(table: str) -> str:
+def for_readers(table: str) -> str:
     """A table of pandas as a reader would write it: 2.75 · 10⁻¹⁷ for 2.753874e-17, and a column
     named fit_loss as "fit loss"."""
     table = SCIENTIFIC.sub(lambda found: cards.number(float(found[0])), table)
@@ -572,7 +572,7 @@ def retell(app, doctree) -> None:
         if card := retold(source):
             node.children = [nodes.Text(card)]
         elif 'class="dataframe' in source:
-            node.children = [nodes.Text(readable(source))]
+            node.children = [nodes.Text(for_readers(source))]
 
 
 def outdated(app, env, added, changed, removed) -> list[str]:

@@ -367,13 +367,13 @@ def test_notation_has_no_unknown_keys():
 )
 def test_numbers_of_a_table_are_written_as_readers_write_them(cell, shown):
     table = f'<table class="dataframe"><thead><tr><th>a</th></tr></thead><td>{cell}</td></table>'
-    assert pages.readable(table) == table.replace(cell, shown)
+    assert pages.for_readers(table) == table.replace(cell, shown)
 
 
 def test_a_column_has_a_name_in_words_and_a_row_the_name_it_has_in_code():
     head = "<thead><th>fit_loss</th><th>n_in</th></thead>"
     row = "<tbody><th>natural_exponential</th></tbody>"
-    assert pages.readable(head + row) == head.replace("fit_loss", "fit loss") + row
+    assert pages.for_readers(head + row) == head.replace("fit_loss", "fit loss") + row
 
 
 def test_the_ratio_at_peak_is_one_for_each_model():
