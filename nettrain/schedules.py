@@ -34,7 +34,7 @@ def natural_exponential(lr, beta) -> Schedule:
 
 
 def inverse_sqrt(lr) -> Schedule:
-    """ηₜ = η₀ / √(t + 1).  The seed's η₀/√t with t counted from 1."""
+    """ηₜ = η₀ / √(t + 1).  The textbook's η₀/√t with t counted from 1."""
     return lambda t: lr / math.sqrt(t + 1)
 
 
