@@ -223,7 +223,7 @@ SINGULAR = {  # of terms that lectures introduce in the plural
     "Saddle points": "Saddle point",
     "Singular values": "Singular value",
     "Net inputs": "Net input",
-    "Nearest neighbours": "Nearest neighbor",
+    "Nearest neighbors": "Nearest neighbor",
     "Folds": "Fold",
     "Ensembles": "Ensemble",
     "Channels": "Channel",
