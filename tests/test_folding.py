@@ -119,6 +119,12 @@ def test_a_claim_as_first_stated_is_open_only_where_the_page_has_no_verdict_of_i
         assert bool(card.find_parent("details", class_="nt-fold")) == bool(judged)
 
 
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "chapters").glob("*.ipynb")))
+def test_no_page_shows_the_record_of_a_claim(name):
+    outputs = [output.get_text() for output in soup(name).select(".cell_output .output")]
+    assert [text[:60] for text in outputs if text.lstrip().startswith("{'id'")] == []
+
+
 def test_each_verdict_leads_to_its_row_among_all_claims():
     rows = {row["id"] for row in soup("explorer").select(".nt-claims tr[id]")}
     led = set()

@@ -348,7 +348,7 @@ def test_notation_has_no_unknown_keys():
         assert all(entry.get("elsewhere", {"": "x"}).values()), entry
 
 
-# ------------------------------------------------------------------------------------ performance
+# ----------------------------------------------------------------------------------------- tables
 
 
 @pytest.mark.parametrize(
@@ -374,6 +374,9 @@ def test_a_column_has_a_name_in_words_and_a_row_the_name_it_has_in_code():
     head = "<thead><th>fit_loss</th><th>n_in</th></thead>"
     row = "<tbody><th>natural_exponential</th></tbody>"
     assert pages.for_readers(head + row) == head.replace("fit_loss", "fit loss") + row
+
+
+# ------------------------------------------------------------------------------------ performance
 
 
 def test_the_ratio_at_peak_is_one_for_each_model():
